@@ -1,0 +1,42 @@
+"""`afina new`: a recipe with every setting explained, ready to be filled in."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from afina.core.errors import RecipeError
+from afina.core.files import write_atomic
+from afina.core.translation import _
+
+NAME = "new"
+HELP = "write a recipe with every setting explained"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help=_("name of the model to be"))
+    parser.add_argument("examples", nargs="*", default=["examples.jsonl"], help=_("files of examples (default: examples.jsonl)"))
+    parser.add_argument("--base", default="tiny", help=_("base model: tiny, a folder, or a hub id"))
+    parser.add_argument("--output", type=Path, default=Path("recipe.yaml"), help=_("the file to write (default: recipe.yaml)"))
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    from afina.recipe.recipe import NAME_PATTERN
+    from afina.recipe.template import commented
+
+    if not re.fullmatch(NAME_PATTERN, args.name):
+        raise RecipeError(
+            _("the name {name!r} does not serve as the name of a model").format(name=args.name),
+            fix=_("use lower-case letters, digits, . _ - (at most 63)"),
+        )
+    if args.output.exists():
+        raise RecipeError(
+            _("{path} is there already").format(path=args.output), fix=_("name another file with --output, or delete it first")
+        )
+    write_atomic(args.output, commented(args.name, args.base, args.examples))
+    print(_("wrote {path}").format(path=args.output), file=sys.stderr)
+    print(f"{_('next')}: afina run {args.output}", file=sys.stderr)
+    return 0

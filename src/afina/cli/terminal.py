@@ -1,0 +1,124 @@
+"""A run's events on the terminal: bars that live while it works, and plain lines in a pipe. All of it on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from afina.core import events
+from afina.core.events import Event, Listener
+from afina.core.translation import _
+from afina.core.units import format_duration
+
+_PLAIN_SECONDS = 5.0  # between two lines of one task in a pipe
+
+
+@contextmanager
+def shown_events() -> Iterator[Listener]:
+    """A listener that shows events while the block runs."""
+    console = Console(stderr=True, highlight=False)
+    terminal = _Live(console) if console.is_terminal else _Plain()
+    try:
+        yield terminal.show
+    finally:
+        terminal.close()
+
+
+class _Plain:
+    """One line an event; progress at most every few seconds and at its end."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, events.Progress):
+            now = time.monotonic()
+            begun = event.task in self._last
+            due = now - self._last.get(event.task, now) >= _PLAIN_SECONDS
+            self._last.setdefault(event.task, now)
+            if not ((due and begun) or event.done == event.total):
+                return
+            self._last[event.task] = now
+            if event.done == event.total:
+                del self._last[event.task]
+        if text := line(event):
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        sys.stderr.flush()
+
+
+class _Live:
+    """Lines as in a pipe, with bars below them that go when their task is done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+        )
+        self._tasks: dict[str, tuple[TaskID, float, int]] = {}
+        self._bars.start()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, events.Progress):
+            self._progress(event)
+            return
+        if isinstance(event, events.StageFinished):
+            self._clear()
+        if text := line(event):
+            style = {"StageStarted": "bold", "StageFinished": "green", "Notice": ""}.get(type(event).__name__, "dim")
+            if isinstance(event, events.Notice) and event.level == "warning":
+                style = "yellow"
+            self._console.print(Text(text, style=style))
+
+    def _progress(self, event: events.Progress) -> None:
+        if event.task not in self._tasks:
+            number = self._bars.add_task(event.task, total=event.total, unit=event.unit, rate="", note="")
+            self._tasks[event.task] = (number, time.monotonic(), event.done)
+        number, start, first = self._tasks[event.task]
+        seconds = time.monotonic() - start
+        rate = f"{(event.done - first) / seconds:.1f}/s" if seconds > 0.5 and event.done > first else ""
+        self._bars.update(number, completed=event.done, total=event.total, unit=event.unit, rate=rate, note=event.note)
+        if event.done == event.total:
+            self._bars.remove_task(number)
+            del self._tasks[event.task]
+
+    def _clear(self) -> None:
+        for number, _start, _first in self._tasks.values():
+            self._bars.remove_task(number)
+        self._tasks.clear()
+
+    def close(self) -> None:
+        self._bars.stop()
+
+
+def line(event: Event) -> str:
+    """An event as one line of text; ``""`` for those that are only data."""
+    match event:
+        case events.StageStarted(stage, plan):
+            return f"{stage:<8} {plan}"
+        case events.StageSkipped(stage, reason):
+            return f"{stage:<8} {_('as before')}: {reason}"
+        case events.StageFinished(stage, seconds, summary):
+            return f"{stage:<8} {_('done in')} {format_duration(seconds)}: {summary}"
+        case events.Progress(stage, task, done, total, unit, note):
+            return f"{stage:<8} {task}: {done}/{total} {unit} {note}".rstrip()
+        case events.Notice(stage, level, text):
+            return f"{stage:<8} {_('warning') + ': ' if level == 'warning' else ''}{text}"
+        case _:
+            return ""

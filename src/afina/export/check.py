@@ -1,0 +1,268 @@
+"""The proof that a GGUF is the model that was trained: its numbers, its reading of text, and its choices, against our own.
+
+ 1. numbers   the file reopened by the ``gguf`` reader: each tensor against the merged weight, relative error below a ceiling
+ 2. reading   prompts and whole held-out conversations: rendered and cut into tokens by llama.cpp, the same ids as in training
+ 3. choices   greedy tokens on held-out prompts: llama.cpp's against those of torch on the base with the adapter beside it
+
+Where the choices part, torch's margin between its two best tokens decides. Rounding moves margins a little: llama.cpp rounds
+activations to the type of the weights. Below NEAR_TIE such a place is a near tie, counted, and the comparison goes on behind
+torch's token. Above it, it is an error.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from afina.core.errors import QualityError
+from afina.core.translation import _
+from afina.data.conversation import Conversation, Message, Source
+from afina.data.render import Renderer
+from afina.data.tokenizer import Tokenizer
+from afina.export.gguf import FilePlan, Kind, TensorFile, row_ranges
+from afina.export.vocabulary import Vocabulary
+from afina.infer.llama import LlamaServer
+from afina.infer.torch_local import Step, TorchEngine
+from afina.model.merge import MergedWeights
+
+# Logits. Three times the largest difference measured on real small models (F16: 0.011 on 960 tokens; F32: 0.001, from
+# llama.cpp's table of GELU).
+NEAR_TIE: dict[Kind, float] = {"f32": 1e-2, "f16": 3e-2}
+# Relative root mean square error of a tensor: F32 exact, 11 and 8 bits of mantissa, 8 bits a block of 32.
+CEILING = {"F32": 0.0, "F16": 4e-4, "BF16": 3e-3, "Q8_0": 1.5e-2}
+_SHOWN_TOKENS = 6
+
+
+@dataclass(frozen=True)
+class NumberCheck:
+    """``worst_error``: the largest relative error of a tensor, and which."""
+
+    tensors: int
+    worst_error: float
+    worst_tensor: str
+
+
+@dataclass(frozen=True)
+class ReadingCheck:
+    """``unnormalized`` texts were compared in the base's normal form, which llama.cpp does not make by itself."""
+
+    prompts: int
+    conversations: int
+    unnormalized: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What torch answers to one held-out prompt, token by token."""
+
+    source: Source
+    prompt_ids: tuple[int, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class NearTie:
+    """A place where rounding decided: ``position`` counts generated tokens from 0."""
+
+    source: Source
+    position: int
+    torch_id: int
+    llama_id: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class ChoiceCheck:
+    """``early_ends``: answers that llama.cpp ended at a token whose name it knows, and that the base does not call an end."""
+
+    prompts: int
+    tokens: int
+    near_ties: tuple[NearTie, ...]
+    early_ends: int
+
+
+def check_numbers(path: Path, plan: FilePlan, weights: MergedWeights) -> NumberCheck:
+    """Reopens ``path`` with the ``gguf`` reader. Raises QualityError where keys, shapes or numbers are not those of the plan."""
+    reader = gguf.GGUFReader(path)
+    _require_keys(path, plan, reader)
+    found = {tensor.name: tensor for tensor in reader.tensors}
+    if list(found) != [tensor.name for tensor in plan.tensors]:
+        raise _not_as_written(path, _("{count} tensors instead of {wanted}").format(count=len(found), wanted=len(plan.tensors)))
+    worst = (0.0, "")
+    for tensor in plan.tensors:
+        error = _relative_error(path, tensor, found[tensor.name], plan, weights)
+        if not error <= CEILING[tensor.type.name]:  # NaN fails as well
+            raise _not_as_written(
+                path,
+                _("{name} ({type}) is off by {error:.2%} of its size; at most {ceiling:.2%} is rounding").format(
+                    name=tensor.name, type=tensor.type.name, error=error, ceiling=CEILING[tensor.type.name]
+                ),
+            )
+        worst = max(worst, (error, tensor.name))
+    return NumberCheck(len(found), *worst)
+
+
+def check_reading(
+    server: LlamaServer, renderer: Renderer, vocabulary: Vocabulary, conversations: Sequence[Conversation]
+) -> ReadingCheck:
+    """Raises QualityError where llama.cpp renders a prompt otherwise than training, or cuts a text into other tokens."""
+    unnormalized = 0
+    for conversation in conversations:
+        messages = _normalized(conversation.messages, vocabulary.normal_form)
+        unnormalized += messages != conversation.messages
+        prompt = messages[:-1]
+        _require_equal(
+            _("the prompt of {source}").format(source=conversation.source),
+            renderer.tokenizer,
+            wanted=renderer.prompt_ids(prompt),
+            got=server.prompt_ids(prompt),
+        )
+        text = renderer.template.render(messages, add_generation_prompt=False)
+        _require_equal(
+            str(conversation.source), renderer.tokenizer, wanted=renderer.tokenizer.encode(text), got=server.tokenize(text)
+        )
+    return ReadingCheck(len(conversations), len(conversations), unnormalized)
+
+
+def refer(engine: TorchEngine, conversations: Sequence[Conversation], max_new_tokens: int) -> Iterator[Reference]:
+    """Torch's greedy tokens on the conversations' prompts, one after another (a batch would round otherwise)."""
+    for conversation in conversations:
+        prompt_ids = engine.renderer.prompt_ids(conversation.prompt)
+        yield Reference(conversation.source, tuple(prompt_ids), tuple(engine.greedy_steps(prompt_ids, max_new_tokens)))
+
+
+def check_choices(
+    server: LlamaServer, references: Sequence[Reference], tokenizer: Tokenizer, stop_ids: Sequence[int], near_tie: float
+) -> ChoiceCheck:
+    """Raises QualityError at the first place where llama.cpp chooses another token than torch, and not for rounding's sake."""
+    tokens = early_ends = 0
+    ties: list[NearTie] = []
+    for reference in references:
+        compared, found, ended_early = _compare(server, reference, tokenizer, frozenset(stop_ids), near_tie)
+        tokens += compared
+        ties += found
+        early_ends += ended_early
+    return ChoiceCheck(len(references), tokens, tuple(ties), early_ends)
+
+
+def check_ending(server: LlamaServer, conversations: Sequence[Conversation], max_new_tokens: int) -> Source | None:
+    """The first of ``conversations`` whose prompt gets an answer that ends by itself; None where none does."""
+    for conversation in conversations:
+        if server.answer(conversation.prompt, max_new_tokens).finish == "stop":
+            return conversation.source
+    return None
+
+
+def _compare(
+    server: LlamaServer, reference: Reference, tokenizer: Tokenizer, stop_ids: frozenset[int], near_tie: float
+) -> tuple[int, list[NearTie], bool]:
+    """Tokens compared, near ties, and whether llama.cpp ended at an end that torch does not know."""
+    wanted = [step.id for step in reference.steps]
+    ties: list[NearTie] = []
+    place = 0
+    while place < len(wanted):
+        # One more than wanted where torch ended: llama.cpp must end there too.
+        ends = wanted[-1] in stop_ids
+        got = server.greedy([*reference.prompt_ids, *wanted[:place]], len(wanted) - place + ends)
+        same = next((n for n, (a, b) in enumerate(zip(got, wanted[place:])) if a != b), min(len(got), len(wanted) - place))
+        place += same
+        if place == len(wanted):
+            if len(got) > same:
+                raise _parted(reference, place, tokenizer, _("torch ended there"), got[same], None)
+            break
+        if same == len(got):
+            return place, ties, True
+        step = reference.steps[place]
+        if step.margin >= near_tie or got[same] != step.runner_up:
+            raise _parted(
+                reference,
+                place,
+                tokenizer,
+                _("torch chose {token}").format(token=_token(tokenizer, step.id)),
+                got[same],
+                step.margin,
+            )
+        ties.append(NearTie(reference.source, place, step.id, got[same], step.margin))
+        place += 1
+    return len(wanted), ties, False
+
+
+def _parted(
+    reference: Reference, place: int, tokenizer: Tokenizer, torch_side: str, llama_id: int, margin: float | None
+) -> QualityError:
+    before = tokenizer.decode([step.id for step in reference.steps[max(0, place - _SHOWN_TOKENS) : place]])
+    what = _("llama.cpp and torch part at token {place} of the answer to {source}: {torch_side}, llama.cpp chose {token}").format(
+        place=place + 1, source=reference.source, torch_side=torch_side, token=_token(tokenizer, llama_id)
+    )
+    if margin is not None:
+        what += _("; torch's margin was {margin:.3g}").format(margin=margin)
+    return QualityError(
+        what + _("; before it stood {text!r}").format(text=before),
+        fix=_("do not use this file; please report it with the base's name"),
+    )
+
+
+def _require_keys(path: Path, plan: FilePlan, reader: Any) -> None:
+    for key, value in plan.keys.items():
+        field = reader.fields.get(key)
+        found = None if field is None else field.contents()
+        same = np.float32(value) == np.float32(found) if isinstance(value, float) and found is not None else found == value
+        if not same:
+            shown = repr(found)[:60]
+            raise _not_as_written(path, _("the key {key} holds {found}").format(key=key, found=shown))
+
+
+def _relative_error(path: Path, tensor: TensorFile, found: Any, plan: FilePlan, weights: MergedWeights) -> float:
+    """√(Σ(found − wanted)² / Σ wanted²) over the tensor, in float64, a few rows at a time."""
+    if tuple(reversed(found.shape.tolist())) != tensor.shape or found.tensor_type != tensor.type:
+        raise _not_as_written(
+            path, _("{name} is {type} {shape}").format(name=tensor.name, type=found.tensor_type.name, shape=found.shape.tolist())
+        )
+    if tensor.plan is None:
+        return 0.0 if np.array_equal(found.data, plan.layout.computed[tensor.name]) else float("nan")
+    off = size = 0.0
+    for start, stop in row_ranges(tensor.plan):
+        wanted = tensor.plan.read(weights, start, stop).astype(np.float64)
+        got = gguf.quants.dequantize(np.ascontiguousarray(found.data[start:stop]), tensor.type)
+        off += float(np.square(got - wanted).sum())
+        size += float(np.square(wanted).sum())
+    return float(np.sqrt(off / size)) if size else float(np.sqrt(off))
+
+
+def _require_equal(where: str, tokenizer: Tokenizer, *, wanted: Sequence[int], got: Sequence[int]) -> None:
+    if list(wanted) == list(got):
+        return
+    place = next((n for n, (a, b) in enumerate(zip(wanted, got)) if a != b), min(len(wanted), len(got)))
+    raise QualityError(
+        _("llama.cpp reads {where} otherwise than training did, from token {place} on: {got} instead of {wanted}").format(
+            where=where, place=place + 1, got=_tokens(tokenizer, got[place:]), wanted=_tokens(tokenizer, wanted[place:])
+        ),
+        fix=_("do not use this file; choose another chat_template, or another base"),
+    )
+
+
+def _normalized(messages: tuple[Message, ...], form: str | None) -> tuple[Message, ...]:
+    if form != "NFC":
+        return messages
+    return tuple(Message(message.role, unicodedata.normalize("NFC", message.content)) for message in messages)
+
+
+def _tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    return " ".join(_token(tokenizer, number) for number in ids[:_SHOWN_TOKENS]) or _("nothing")
+
+
+def _token(tokenizer: Tokenizer, number: int) -> str:
+    return f"{number} {tokenizer.token(number)!r}"
+
+
+def _not_as_written(path: Path, reason: str) -> QualityError:
+    return QualityError(
+        _("{path} is not what was written: {reason}").format(path=path, reason=reason),
+        fix=_("look at the disk, then export again: afina export"),
+    )

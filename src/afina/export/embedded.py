@@ -1,0 +1,56 @@
+"""Deploy without Ollama: the embedded llama.cpp is started on the file, proved with real answers, and stopped again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from afina.core.errors import QualityError
+from afina.core.translation import _
+from afina.export.proof import Proof, Question, Reply, first_that_ends, require_same_text
+from afina.infer.llama import LlamaServer
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A file that the embedded llama.cpp serves; ``start_seconds`` until it was ready."""
+
+    proof: Proof
+    start_seconds: float
+
+
+def prove_embedded(
+    gguf: Path, *, context: int, questions: Sequence[Question], bos: str | None, max_new_tokens: int, log: Path
+) -> EmbeddedModel:
+    """A question that it really answered.
+
+    Raises QualityError where the text or the ids that llama.cpp reads are not those of training, or no answer ends by itself.
+    """
+    start = time.monotonic()
+    with LlamaServer(gguf, context=context, log=log) as server:
+        start_seconds = time.monotonic() - start
+        for question in questions:
+            require_same_text(question, server.render(question.messages), bos)
+            _require_same_ids(question, server.prompt_ids(question.messages))
+
+        def ask(question: Question) -> Reply:
+            answer = server.answer(question.messages, max_new_tokens)
+            return Reply(answer.text, answer.finish, len(question.ids), len(answer.ids), answer.seconds)
+
+        return EmbeddedModel(first_that_ends(questions, ask, max_new_tokens), start_seconds)
+
+
+def _require_same_ids(question: Question, got: Sequence[int]) -> None:
+    if tuple(got) == question.ids:
+        return
+    place = next((n for n, (a, b) in enumerate(zip(question.ids, got, strict=False)) if a != b), min(len(got), len(question.ids)))
+    raise QualityError(
+        _(
+            "llama.cpp reads other tokens than in training, from token {place} on ({got} instead of {want}), for: {question}"
+        ).format(
+            place=place, got=list(got[place : place + 5]), want=list(question.ids[place : place + 5]), question=question.asked
+        ),
+        fix=_("export again with: afina export NAME; if it stays so, report it with the base's name"),
+    )

@@ -1,0 +1,110 @@
+"""How sure a mean is: 95 % intervals over examples, and what a paired difference allows to say.
+
+The examples are the sample: a comparison is repeated in thought with other held-out examples of the same kind. Two
+contenders answer the same ones, so their difference is taken example by example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+LEVEL = 0.95
+_Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.96
+_BLOCK = 2_000_000  # resampled indices held at once: 16 MB
+
+Verdict = Literal["better", "worse", "too close to tell"]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and where it would lie for other examples of the same kind. One example alone says nothing: from -inf to inf."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_interval(totals: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, resamples: int, seed: int) -> Interval:
+    """Bootstrap interval over examples of ``sum(totals) / sum(weights)``; without weights, of the plain mean.
+
+    ``totals`` (N,) are sums over an example (the loss of its tokens), ``weights`` (N,) what they are divided by (its
+    tokens); for a paired difference, ``totals`` are the differences. The percentiles are moved outwards for few examples,
+    so that the interval is as wide as Student's t makes it (Hesterberg 2015, "What teachers should know about the
+    bootstrap"); without that, the intervals of ten examples would hold the truth in 90 % of the cases instead of 95 %.
+    """
+    sums = np.asarray(totals, dtype=np.float64)
+    shares = np.ones_like(sums) if weights is None else np.asarray(weights, dtype=np.float64)
+    if sums.ndim != 1 or sums.shape != shares.shape or not len(sums):
+        raise ValueError(f"totals {sums.shape} and weights {shares.shape} must be two equal, non-empty lists")
+    value = float(sums.sum() / shares.sum())
+    if len(sums) == 1:
+        return Interval(value, -math.inf, math.inf)
+    means = np.concatenate([sums[rows].sum(axis=1) / shares[rows].sum(axis=1) for rows in _resampled(len(sums), resamples, seed)])
+    tail = NormalDist().cdf(-math.sqrt(len(sums) / (len(sums) - 1)) * _student(len(sums) - 1))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def _resampled(count: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Row numbers drawn with replacement, (resamples, count) in all, in blocks."""
+    random = np.random.default_rng(seed)
+    step = max(1, _BLOCK // count)
+    for done in range(0, resamples, step):
+        yield random.integers(0, count, size=(min(step, resamples - done), count))
+
+
+def _student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t, by Abramowitz & Stegun 26.7.5: within 0.01 from 4 degrees of freedom on."""
+    z, f = _Z, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * f)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * f**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * f**3)
+    )
+
+
+def proportion_interval(outcomes: npt.ArrayLike) -> Interval:
+    """Wilson's interval of a share of 0/1 outcomes. The bootstrap's would have no width where all are 0 or all are 1."""
+    values = _binary(outcomes)
+    count, share = len(values), float(values.mean())
+    middle = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
+    half = _Z / (1 + _Z**2 / count) * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    return Interval(share, max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
+
+
+def proportion_difference(ours: npt.ArrayLike, theirs: npt.ArrayLike) -> Interval:
+    """Interval of ``mean(ours) - mean(theirs)`` for 0/1 outcomes of the same examples (Bonett & Price 2012, adjusted Wald).
+
+    Like Wilson's, it keeps its width where all examples say the same.
+    """
+    a, b = _binary(ours), _binary(theirs)
+    if a.shape != b.shape:
+        raise ValueError(f"paired outcomes of {len(a)} and {len(b)} examples")
+    count = len(a) + 2
+    won, lost = (np.sum(a > b) + 1) / count, (np.sum(a < b) + 1) / count
+    middle = float(won - lost)
+    half = _Z * math.sqrt((won + lost - middle**2) / count)
+    return Interval(float(a.mean() - b.mean()), max(-1.0, middle - half), min(1.0, middle + half))
+
+
+def _binary(outcomes: npt.ArrayLike) -> Floats:
+    values = np.asarray(outcomes, dtype=np.float64)
+    if not len(values) or not np.isin(values, (0.0, 1.0)).all():
+        raise ValueError("outcomes must be zeros and ones, at least one of them")
+    return values
+
+
+def verdict(difference: Interval, direction: Literal["higher", "lower"]) -> Verdict:
+    """What a paired difference (ours minus theirs) allows to say about ours."""
+    if difference.low <= 0 <= difference.high:
+        return "too close to tell"
+    return "better" if (difference.value > 0) == (direction == "higher") else "worse"

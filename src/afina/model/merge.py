@@ -1,0 +1,71 @@
+"""The weights of a base with an adapter worked in: W + scale · B A, in float32, a few rows at a time.
+
+W (out, in) + scale · B (out, R) A (R, in)        rows 0:512 of W need rows 0:512 of B, and all of A, which is small
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from afina.core.errors import DataError
+from afina.core.translation import _
+from afina.model.adapter import AdapterFiles, load_adapter
+from afina.model.weights import Checkpoint, Float32
+
+
+class MergedWeights:
+    """The tensors of ``checkpoint`` with the adapter in ``adapter_folder`` added; without one, the checkpoint's own.
+
+    Raises DataError where a tensor of the adapter fits no weight: an adapter that does nothing there is a bug.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, adapter_folder: Path | None = None) -> None:
+        self._base = checkpoint
+        self._adapter: AdapterFiles | None = None
+        if adapter_folder is not None:
+            self._adapter = load_adapter(adapter_folder)
+            self._update = Checkpoint(adapter_folder)
+            self._require_fit(self._adapter)
+
+    def names(self) -> list[str]:
+        return self._base.names()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._base.shape(name)
+
+    def dtype(self, name: str) -> str:
+        """The type of the base's tensor; what ``read`` gives is float32 in any case."""
+        return self._base.dtype(name)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Float32:
+        """Rows ``start`` to ``stop`` of the merged tensor as float32."""
+        rows = self._base.read(name, start, stop)
+        if self._adapter is None or name not in self._adapter.pairs:
+            return rows
+        a_name, b_name = self._adapter.pairs[name]
+        scale = np.float32(self._adapter.scale(name))
+        rows += scale * (self._update.read(b_name, start, stop) @ self._update.read(a_name))
+        return rows
+
+    def _require_fit(self, adapter: AdapterFiles) -> None:
+        known = set(self.names())
+        for name, (a_name, b_name) in adapter.pairs.items():
+            if name not in known:
+                reason = _("there is no weight {name}").format(name=name)
+            else:
+                (rank, inside), (outside, rank_b) = self._update.shape(a_name), self._update.shape(b_name)
+                if rank == rank_b == adapter.rank(name) and (outside, inside) == self.shape(name):
+                    continue
+                reason = _("{name} is {shape}, the update is {update} of rank {rank}").format(
+                    name=name, shape=_by(self.shape(name)), update=_by((outside, inside)), rank=rank
+                )
+            raise DataError(
+                _("the adapter {folder} belongs to another base: {reason}").format(folder=adapter.folder, reason=reason),
+                fix=_("name the base that it was trained on ({base})").format(base=adapter.config.get("base_model_name_or_path")),
+            )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,182 @@
+"""Every setting of a run: its name, type, default, bounds and help. Declared here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _is_regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern, re.DOTALL)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    return pattern
+
+
+class Split(_Section):
+    val: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the examples that choose the best checkpoint."""
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the examples that training never sees: the comparison is made on them."""
+    seed: Annotated[int, Field(ge=0)] = 7
+    """Decides which example falls where."""
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> Self:
+        if self.val + self.test > 0.8:
+            raise ValueError(f"val + test is {self.val + self.test:.2f}; at most 0.80, so that something is left to train on")
+        return self
+
+
+class Columns(_Section):
+    """Which columns of a table or keys of a row make a conversation, where they are not recognised by themselves."""
+
+    prompt: str
+    """The user's turn: a column's name, or a text with {columns} in braces."""
+    answer: str
+    """The assistant's turn, in the same way."""
+    system: str | None = None
+    """The system message, in the same way."""
+
+
+class Data(_Section):
+    examples: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Files of examples (JSONL, JSON, CSV); patterns with * are allowed. Relative to the recipe's folder."""
+    map: Columns | None = None
+    """Columns to use; recognised by themselves where it is left out."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Take this many examples, chosen by the split's seed."""
+    max_broken: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Stop when more than this share of the rows cannot be read or used."""
+    split: Split = Split()
+
+
+class Adapter(_Section):
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Rank of the two small matrices beside each weight."""
+    alpha: Annotated[float, Field(gt=0)] = 32
+    """Scale: the update counts alpha / rank times."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the adapter's inputs that is dropped while training."""
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers that get an adapter (q_proj, v_proj, …)."""
+    rslora: bool = False
+    """Scale by alpha / √rank instead (rsLoRA), for high ranks."""
+    quantize: Literal["none", "nf4"] = "none"
+    """nf4 keeps the frozen weights in 4 bits (QLoRA)."""
+
+
+class Train(_Section):
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 3
+    """How often each example is seen."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many steps, whatever the epochs say."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps in which the learning rate rises from zero; then it falls along a cosine."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient; a longer one is shortened."""
+    batch_tokens: Annotated[int, Field(ge=16)] = 4096
+    """Tokens that make one step of the optimizer."""
+    micro_tokens: Annotated[int, Field(ge=16)] = 2048
+    """Tokens computed at once; does not change the result, only memory and speed."""
+    max_tokens: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
+    """Longest example; a longer one is refused and listed. auto: what the base can hold."""
+    evaluate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Steps between two looks at the validation loss. auto: four an epoch."""
+    save_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Steps between two checkpoints to resume from. auto: as often as the validation."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many looks without a better validation loss."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third slower."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number type of the frozen weights and the computation. auto: bfloat16 where the hardware has it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 7
+    """Decides the start of the adapter and the order of the examples."""
+
+
+class Compare(_Section):
+    contenders: Annotated[tuple[Literal["prompt", "tuned"], ...], Field(min_length=1)] = ("prompt", "tuned")
+    """prompt: the base model with the plain prompt. tuned: the trained model."""
+    examples: Annotated[int, Field(ge=2)] = 100
+    """At most this many held-out examples are answered."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    """An answer that has not ended by itself is stopped here."""
+    pattern: Annotated[str, AfterValidator(_is_regular_expression)] | None = None
+    """A regular expression that a whole answer in the right style matches (a dot matches line ends)."""
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    """Bootstrap samples behind each interval."""
+
+
+class Export(_Section):
+    types: Annotated[tuple[Literal["f32", "f16", "bf16", "q8_0"], ...], Field(min_length=1)] = ("f16", "q8_0")
+    """Number types of the GGUF files."""
+    check_prompts: Annotated[int, Field(ge=1)] = 8
+    """Held-out prompts on which llama.cpp must give torch's greedy tokens."""
+    check_tokens: Annotated[int, Field(ge=1)] = 48
+    """Tokens that are compared for each of them."""
+
+
+class Deploy(_Section):
+    to: Literal["auto", "ollama", "embedded"] = "auto"
+    """auto: Ollama when it answers, else the embedded llama.cpp."""
+    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")] | None = None
+    """The model's name in Ollama; the recipe's name where it is left out."""
+    type: Literal["auto", "f32", "f16", "bf16", "q8_0"] = "auto"
+    """Which exported file is deployed. auto: the smallest."""
+    context: Annotated[int, Field(ge=256)] | Literal["auto"] = "auto"
+    """Tokens that a conversation may have. auto: up to 4,096, at most what the base can hold."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8090
+    """Port of `afina serve` on 127.0.0.1."""
+
+
+class Recipe(_Section):
+    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+    """The run's folder below runs/ and the model's name: lower-case letters, digits, . _ -"""
+    base: Annotated[str, Field(min_length=1)] = "tiny"
+    """tiny (comes with afina), a folder of safetensors, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    system: str | None = None
+    """System message for examples that have none of their own."""
+    chat_template: Annotated[str, Field(min_length=1)] = "auto"
+    """auto: the base's own, or plain where it has none. plain, chatml, or a .jinja file."""
+    data: Data
+    adapter: Adapter = Adapter()
+    train: Train = Train()
+    compare: Compare = Compare()
+    export: Export = Export()
+    deploy: Deploy = Deploy()
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+        """The recipe of a YAML file with ``key=value`` overrides; RecipeError names all its problems at once."""
+        from afina.recipe.load import load_recipe  # the reader knows this class, not the other way round
+
+        return load_recipe(Path(path), overrides)
+
+    def with_paths_below(self, folder: Path) -> Recipe:
+        """The same recipe with its relative files made absolute, taken from ``folder``."""
+
+        def absolute(text: str) -> str:
+            return str((folder / text).absolute())
+
+        base = self.base
+        if base.startswith((".", "~")) or (base != "tiny" and (folder / base).is_dir()):
+            base = str((folder / Path(base).expanduser()).resolve())
+        template = absolute(self.chat_template) if self.chat_template.endswith(".jinja") else self.chat_template
+        data = self.data.model_copy(update={"examples": tuple(absolute(pattern) for pattern in self.data.examples)})
+        return self.model_copy(update={"base": base, "chat_template": template, "data": data})

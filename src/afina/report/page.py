@@ -1,0 +1,390 @@
+"""The page about a run: plain data in, one HTML file out. It needs no network, no script and no second file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from afina.core.translation import _
+from afina.core.units import format_bytes, format_duration
+from afina.report.markup import Markup, element, join
+from afina.report.plots import Curve, Estimate, estimates, key, loss_curve
+from afina.report.style import STYLE
+
+SHOWN_ANSWERS = 8  # the others wait behind a line that opens
+SHOWN_ROWS = 200  # refused rows listed for each reason
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A line of the table: one metric, an estimate for each contender, and what their difference says."""
+
+    title: str
+    explanation: str
+    estimates: tuple[Estimate, ...]
+    values: tuple[tuple[str, str], ...]  # value and interval, as text, for each estimate
+    low: float
+    high: float
+    grid: tuple[float, ...]
+    ends: tuple[str, str]  # what stands below the two ends of the axis
+    difference: tuple[str, str] | None
+    verdict: Literal["better", "worse", "too close to tell"] | None
+
+
+@dataclass(frozen=True)
+class Given:
+    """One contender's answer. ``obeyed`` is None where the recipe has no pattern."""
+
+    contender: str
+    mark: str
+    text: str
+    obeyed: bool | None
+    exact: bool
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A held-out question with what was expected and what was given. ``earlier`` are the turns before it, as role and text."""
+
+    source: str
+    earlier: tuple[tuple[str, str], ...]
+    question: str
+    expected: str
+    given: tuple[Given, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the split."""
+
+    title: str
+    purpose: str
+    conversations: int
+    tokens: int
+    trained_tokens: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that was run: its time, when it ended (UTC), what it said."""
+
+    name: str
+    seconds: float
+    finished: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the page says. What is empty or None was not done yet and is said so."""
+
+    language: str
+    name: str
+    headline: str
+    facts: tuple[tuple[str, str], ...]  # label and value, at the top
+    contenders: tuple[tuple[str, str], ...]  # mark and title
+    measures: tuple[Measure, ...]
+    comparison_notes: tuple[str, ...]
+    exchanges: tuple[Exchange, ...]
+    curve: Curve | None
+    training: tuple[tuple[str, str], ...]  # label and value
+    sides: tuple[Side, ...]
+    refused: dict[str, tuple[tuple[str, str], ...]]  # check → place and reason
+    recipe: str
+    files: tuple[tuple[str, int], ...]  # path below the run's folder and bytes
+    folder: str
+    stages: tuple[Stage, ...]
+    versions: dict[str, str]
+    commands: tuple[tuple[str, str], ...]  # what to type, and what it does
+    written: str
+
+
+def draw(page: Page) -> str:
+    """The whole document."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        # Nothing may be fetched or run, whatever an answer holds.
+        element("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{page.name} · afina"),
+        element("style", Markup(STYLE)),
+    )
+    sections = [
+        ("result", _("Base against tuned"), _result(page)),
+        ("answers", _("Answers side by side"), _answers(page)),
+        ("training", _("Training"), _training(page)),
+        ("data", _("Data"), _data(page)),
+        ("record", _("Record"), _record(page)),
+        ("next", _("What to type next"), _next(page)),
+    ]
+    navigation = element(
+        "nav", [element("a", title, href=f"#{name}") for name, title, _content in sections], aria_label=_("sections")
+    )
+    body = element(
+        "body",
+        element(
+            "header",
+            element("p", "afina", class_="brand"),
+            element("h1", page.name),
+            element("p", page.headline, class_="headline"),
+            _pairs(page.facts, "facts"),
+            navigation,
+        ),
+        element("main", [element("section", element("h2", title), content, id=name) for name, title, content in sections]),
+        element("footer", page.written),
+    )
+    return f"<!doctype html>\n{element('html', head, body, lang=page.language)}\n"
+
+
+def _result(page: Page) -> Markup:
+    if not page.measures:
+        return _missing(_("The contenders have not been compared yet."), f"afina compare {page.name}")
+    legend = element("p", [[key(mark), element("span", title)] for mark, title in page.contenders], class_="legend")
+    titles = [title for _mark, title in page.contenders]
+    with_difference = any(measure.difference for measure in page.measures)
+    header = element(
+        "tr",
+        element("th", _("measure"), scope="col"),
+        element("th", _("95 % interval"), scope="col"),
+        [element("th", title, scope="col", class_="number") for title in titles],
+        [element("th", _("difference"), scope="col", class_="number"), element("th", _("verdict"), scope="col")]
+        if with_difference
+        else None,
+    )
+    rows = [_measure(measure, page.contenders) for measure in page.measures]
+    return join(
+        [
+            legend,
+            element("table", element("thead", header), element("tbody", rows), class_="measures"),
+            [element("p", note, class_="note") for note in page.comparison_notes],
+        ]
+    )
+
+
+def _measure(measure: Measure, contenders: Sequence[tuple[str, str]]) -> Markup:
+    plot = [
+        estimates(measure.estimates, measure.low, measure.high, measure.grid),
+        element("div", element("span", measure.ends[0]), element("span", measure.ends[1]), class_="ends", aria_hidden="true"),
+    ]
+    cells = [
+        element("th", element("b", measure.title), element("span", measure.explanation, class_="soft"), scope="row"),
+        element("td", plot, class_="plot"),
+        [_number(title, *text) for (_mark, title), text in zip(contenders, measure.values, strict=True)],
+    ]
+    if measure.difference is not None and measure.verdict is not None:
+        cells += [_number(_("difference"), *measure.difference), element("td", _verdict(measure.verdict), class_="verdict")]
+    return element("tr", *cells)
+
+
+def _number(title: str, value: str, interval: str) -> Markup:
+    return element("td", element("b", value), element("span", interval, class_="soft"), class_="number", data_title=title)
+
+
+def _verdict(verdict: str) -> Markup:
+    mark, word, kind = {
+        "better": ("▲", _("better"), "good"),
+        "worse": ("▼", _("worse"), "bad"),
+        "too close to tell": ("≈", _("too close to tell"), "unclear"),
+    }[verdict]
+    return element("span", element("span", mark, aria_hidden="true"), " ", word, class_=f"word {kind}")
+
+
+def _answers(page: Page) -> Markup:
+    if not page.exchanges:
+        return _missing(_("No held-out question has been answered yet."), f"afina compare {page.name}")
+    cards = [_exchange(number, exchange) for number, exchange in enumerate(page.exchanges, 1)]
+    first, rest = cards[:SHOWN_ANSWERS], cards[SHOWN_ANSWERS:]
+    more = (
+        element("details", element("summary", _("{count} more").format(count=len(rest))), rest, class_="more") if rest else None
+    )
+    return join([first, more])
+
+
+def _exchange(number: int, exchange: Exchange) -> Markup:
+    head = element(
+        "div", element("span", f"{number}", class_="count"), element("code", exchange.source, class_="place"), class_="card-head"
+    )
+    earlier = None
+    if exchange.earlier:
+        turns = [element("dl", element("dt", role), element("dd", text, dir="auto")) for role, text in exchange.earlier]
+        earlier = element("details", element("summary", _("what came before")), turns, class_="earlier")
+    answers = [_answer(_("expected"), "expected", exchange.expected, [])]
+    answers += [_answer(given.contender, given.mark, given.text, _marks(given)) for given in exchange.given]
+    return element(
+        "article",
+        head,
+        earlier,
+        element("p", exchange.question, class_="question", dir="auto"),
+        element("div", answers, class_="columns"),
+        class_="card",
+    )
+
+
+def _answer(title: str, mark: str, text: str, marks: Sequence[Markup]) -> Markup:
+    shown = element("div", text, class_="text", dir="auto") if text.strip() else element("div", _("(empty)"), class_="text soft")
+    return element(
+        "div",
+        element("h3", None if mark == "expected" else key(mark), element("span", title)),
+        shown,
+        element("p", marks, class_="marks") if marks else None,
+        class_=f"answer {mark}",
+    )
+
+
+def _marks(given: Given) -> list[Markup]:
+    marks = []
+    if given.obeyed is not None:
+        marks.append(_mark("✓", _("style obeyed"), "good") if given.obeyed else _mark("✗", _("style not obeyed"), "bad"))
+    if given.exact:
+        marks.append(_mark("=", _("as expected"), "good"))
+    if not given.ended:
+        marks.append(_mark("…", _("did not end by itself"), "bad"))
+    return marks
+
+
+def _mark(sign: str, word: str, kind: str) -> Markup:
+    return element("span", element("span", sign, aria_hidden="true"), " ", word, class_=f"word {kind}")
+
+
+def _training(page: Page) -> Markup:
+    if not page.training:
+        return _missing(_("Nothing has been trained yet."), f"afina train {page.name}")
+    figure = _figure(page.curve) if page.curve else None
+    return join([figure, _pairs(page.training, "facts small")])
+
+
+def _figure(curve: Curve) -> Markup:
+    keys = [element("span", element("i", class_="swatch training"), _("training loss of each step"))] if curve.training else []
+    if curve.validation:
+        keys.append(element("span", element("i", class_="swatch validation"), _("validation loss")))
+        keys.append(element("span", element("i", class_="swatch best"), _("the adapter that was kept")))
+    else:
+        keys.append(element("span", _("no validation examples: the last step's adapter was kept")))
+    # Two drawings of the same curve: text in an SVG shrinks with it, and would not be readable on a phone.
+    return element(
+        "figure",
+        element("figcaption", keys, class_="legend"),
+        element("div", loss_curve(curve, 960, 320), class_="wide"),
+        element("div", loss_curve(curve, 360, 250), class_="narrow"),
+        element("p", _("mean loss a trained token, in nats"), class_="note"),
+        class_="curve",
+    )
+
+
+def _data(page: Page) -> Markup:
+    rows = [
+        element(
+            "tr",
+            element("th", element("b", side.title), element("span", side.purpose, class_="soft"), scope="row"),
+            [
+                element("td", f"{count:,}", class_="number", data_title=title)
+                for title, count in (
+                    (_("conversations"), side.conversations),
+                    (_("tokens"), side.tokens),
+                    (_("trained tokens"), side.trained_tokens),
+                )
+            ],
+        )
+        for side in page.sides
+    ]
+    header = element(
+        "tr",
+        element("th", _("part"), scope="col"),
+        [element("th", title, scope="col", class_="number") for title in (_("conversations"), _("tokens"), _("trained tokens"))],
+    )
+    count = sum(len(found) for found in page.refused.values())
+    refused = [
+        element("h3", _("{count} refused rows").format(count=f"{count:,}") if count else _("No row was refused")),
+        [_refused(check, found) for check, found in page.refused.items()],
+    ]
+    return join([element("table", element("thead", header), element("tbody", rows), class_="plain sides"), refused])
+
+
+def _refused(check: str, found: Sequence[tuple[str, str]]) -> Markup:
+    shown = [element("li", element("code", place), " ", reason) for place, reason in found[:SHOWN_ROWS]]
+    left = len(found) - len(shown)
+    more = element("li", _("and {count} more, all in prepare/refused.jsonl").format(count=f"{left:,}")) if left else None
+    summary = element("summary", element("b", check), " ", element("span", f"{len(found):,}", class_="soft"))
+    return element("details", summary, element("ul", shown, more), class_="refused", open="" if len(found) <= 12 else None)
+
+
+def _record(page: Page) -> Markup:
+    longest = max([stage.seconds for stage in page.stages], default=0) or 1
+    stages = [
+        element(
+            "tr",
+            element("th", element("b", stage.name), element("span", stage.summary, class_="soft"), scope="row"),
+            element(
+                "td",
+                element("i", class_="bar", style=f"width:{100 * stage.seconds / longest:.1f}%"),
+                class_="bars",
+                aria_hidden="true",
+            ),
+            element("td", format_duration(stage.seconds), class_="number", data_title=_("time")),
+            element("td", stage.finished, class_="number soft", data_title=_("finished (UTC)")),
+        )
+        for stage in page.stages
+    ]
+    stage_header = element(
+        "tr",
+        element("th", _("stage"), scope="col"),
+        element("td", ""),
+        element("th", _("time"), scope="col", class_="number"),
+        element("th", _("finished (UTC)"), scope="col", class_="number"),
+    )
+    files = [
+        element("tr", element("th", element("code", path), scope="row"), element("td", format_bytes(size), class_="number"))
+        for path, size in page.files
+    ]
+    return join(
+        [
+            element("h3", _("Times")),
+            element("table", element("thead", stage_header), element("tbody", stages), class_="plain stages"),
+            element("h3", _("Files in {folder}").format(folder=page.folder)),
+            element("table", element("tbody", files), class_="plain files"),
+            element("h3", _("Versions")),
+            _pairs(tuple(page.versions.items()), "facts small"),
+            element(
+                "details",
+                element("summary", _("the recipe as it was run")),
+                element("pre", page.recipe, tabindex="0"),
+                class_="recipe",
+            ),
+        ]
+    )
+
+
+def _next(page: Page) -> Markup:
+    return element(
+        "dl",
+        [[element("dt", element("code", command)), element("dd", purpose)] for command, purpose in page.commands],
+        class_="commands",
+    )
+
+
+def _pairs(pairs: Sequence[tuple[str, str]], kind: str) -> Markup:
+    return element("dl", [element("div", element("dt", label), element("dd", value)) for label, value in pairs], class_=kind)
+
+
+def _missing(text: str, command: str) -> Markup:
+    return element("p", text, " ", element("code", command), class_="missing")
+
+
+def headline(verdicts: Sequence[str], examples: int) -> str:
+    """The comparison in a sentence."""
+    better, worse = verdicts.count("better"), verdicts.count("worse")
+    unclear = len(verdicts) - better - worse
+    parts = [
+        _("On {examples} held-out examples the tuned model is better than the base in {better} of {all} measures").format(
+            examples=examples, better=better, all=len(verdicts)
+        )
+    ]
+    if worse:
+        parts.append(_("worse in {count}").format(count=worse))
+    if unclear:
+        parts.append(_("too close to tell in {count}").format(count=unclear))
+    return ", ".join(parts) + "."

@@ -1,0 +1,161 @@
+"""The page's style sheet. Colours are named once, for light and for dark; no meaning is carried by colour alone."""
+
+STYLE = """
+:root {
+  --paper: #fbfaf7; --card: #ffffff; --ink: #22262b; --soft: #5f6670; --line: #e4e1da; --faint: #f1efe9;
+  --base: #6a7078; --tuned: #0e6e63; --good: #1d6b3e; --bad: #a23a1f; --halo: #fbfaf7;
+  --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, "Noto Serif", "DejaVu Serif", serif;
+  --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif;
+  --mono: ui-monospace, SFMono-Regular, Menlo, Consolas, "Noto Sans Mono", "DejaVu Sans Mono", monospace;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #15181b; --card: #1b1f23; --ink: #e6e4df; --soft: #9ba2ab; --line: #2e3339; --faint: #202428;
+    --base: #a8afb8; --tuned: #62c8b6; --good: #7ccb98; --bad: #f09a80; --halo: #15181b;
+  }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
+body { margin: 0 auto; padding: 3.5rem 1.5rem 4rem; max-width: 64rem; background: var(--paper); color: var(--ink);
+  font: 1rem/1.55 var(--sans); font-variant-numeric: tabular-nums; }
+h1, h2, .headline { font-family: var(--serif); font-weight: 500; }
+h1 { margin: 0; font-size: 2.6rem; line-height: 1.15; letter-spacing: -.01em; overflow-wrap: anywhere; }
+h2 { margin: 0 0 1.25rem; font-size: 1.6rem; line-height: 1.25; }
+h3 { margin: 2rem 0 .6rem; font-size: 1rem; font-weight: 600; }
+p { margin: 0 0 1rem; }
+section { margin-top: 3.5rem; padding-top: 2rem; border-top: 1px solid var(--line); }
+code, pre { font-family: var(--mono); font-size: .875em; }
+pre { margin: .75rem 0 0; padding: 1rem 1.25rem; background: var(--faint); border-radius: 6px; overflow-x: auto;
+    line-height: 1.5; }
+b { font-weight: 600; }
+summary { cursor: pointer; color: var(--soft); }
+summary:hover { color: var(--ink); }
+:focus-visible { outline: 2px solid var(--tuned); outline-offset: 2px; border-radius: 2px; }
+.brand { margin: 0 0 .25rem; color: var(--tuned); font-size: .85rem; font-weight: 600; letter-spacing: .08em; }
+.headline { max-width: 40rem; margin: 1rem 0 2rem; font-size: 1.3rem; line-height: 1.45; }
+.soft, .note, footer { color: var(--soft); }
+.note { margin: 1rem 0 0; max-width: 46rem; font-size: .875rem; }
+.missing { color: var(--soft); }
+.missing code { color: var(--ink); }
+nav { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin-top: 2rem; font-size: .9rem; }
+nav a { color: var(--soft); text-decoration: none; border-bottom: 1px solid transparent; }
+nav a:hover { color: var(--ink); border-color: currentColor; }
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.4rem, 1fr)); gap: 1.1rem 1.5rem; margin: 0; }
+.facts dt { color: var(--soft); font-size: .82rem; }
+.facts dd { margin: 0; font-size: 1.15rem; overflow-wrap: anywhere; }
+.facts.small dd { font-size: 1rem; }
+
+table { width: 100%; border-collapse: collapse; }
+th, td { padding: .7rem .9rem .7rem 0; text-align: left; vertical-align: middle; border-bottom: 1px solid var(--line);
+    font-weight: 400; }
+th:last-child, td:last-child { padding-right: 0; }
+thead th, thead td { padding-top: 0; color: var(--soft); font-size: .82rem; vertical-align: bottom; }
+th b, th .soft, td b, td .soft { display: block; }
+th .soft { font-size: .82rem; line-height: 1.4; }
+.number { text-align: right; white-space: nowrap; }
+td.number .soft { font-size: .82rem; }
+.measures th[scope=row] { width: 27%; }
+.measures .plot { width: 27%; padding-left: 1rem; padding-right: 1.75rem; }
+.measures .verdict { padding-left: .6rem; white-space: nowrap; }
+.ends { display: flex; justify-content: space-between; margin: .1rem -.9rem 0; color: var(--soft); font-size: .72rem;
+    line-height: 1; }
+.ends span { min-width: 1.8rem; text-align: center; white-space: nowrap; }
+.word { white-space: nowrap; }
+.good { color: var(--good); }
+.bad { color: var(--bad); }
+.unclear { color: var(--soft); }
+
+svg { display: block; overflow: visible; }
+svg text { fill: var(--soft); font: 12px var(--sans); font-variant-numeric: tabular-nums; }
+svg .grid { stroke: var(--line); stroke-width: 1; }
+svg .axis { stroke: var(--soft); stroke-width: 1; }
+svg path.training { fill: none; stroke: var(--base); stroke-width: 1.25; opacity: .75; stroke-linejoin: round; }
+svg path.validation { fill: none; stroke: var(--tuned); stroke-width: 2; stroke-linejoin: round; }
+svg circle.validation { fill: var(--tuned); }
+svg circle.best { fill: none; stroke: var(--tuned); stroke-width: 1.75; }
+svg text.best { fill: var(--ink); font-weight: 600; paint-order: stroke; stroke: var(--halo); stroke-width: 5px;
+    stroke-linejoin: round; }
+.estimates { width: 100%; }
+.base .whisker { stroke: var(--base); stroke-width: 2; }
+.tuned .whisker { stroke: var(--tuned); stroke-width: 2; }
+.whisker.end { stroke-width: 1.5; }
+.base circle { fill: var(--paper); stroke: var(--base); stroke-width: 2; }
+.tuned path { fill: var(--tuned); }
+.key { display: inline-block; flex: none; }
+.legend { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .6rem; margin: 0 0 1.25rem; font-size: .9rem;
+    color: var(--soft); }
+.legend span { margin-right: 1rem; }
+.curve { margin: 0 0 2rem; }
+.curve svg { width: 100%; height: auto; }
+.curve .narrow { display: none; }
+.curve .legend span { display: inline-flex; align-items: center; gap: .5rem; }
+.swatch { display: inline-block; width: 1.4rem; height: 0; border-top: 1.5px solid var(--base); }
+.swatch.validation { border-top: 2.5px solid var(--tuned); }
+.swatch.best { width: .8rem; height: .8rem; border: 2px solid var(--tuned); border-radius: 50%; }
+
+.card { margin: 0 0 1.25rem; padding: 1.1rem 1.35rem 1.25rem; background: var(--card); border: 1px solid var(--line);
+    border-radius: 8px; }
+.card .base circle { fill: var(--card); }
+.card-head { display: flex; align-items: baseline; gap: .75rem; color: var(--soft); font-size: .82rem;
+    overflow-wrap: anywhere; }
+.question { margin: .5rem 0 1.1rem; font-family: var(--serif); font-size: 1.12rem; line-height: 1.45;
+    white-space: pre-wrap; overflow-wrap: anywhere; }
+.columns { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 1.5rem; }
+.answer { display: flex; flex-direction: column; }
+.answer h3 { display: flex; align-items: center; gap: .45rem; margin: 0 0 .35rem; color: var(--soft);
+    font-size: .82rem; font-weight: 400; }
+.answer .text { max-height: 18rem; overflow: auto; font-size: .95rem; line-height: 1.5; white-space: pre-wrap;
+    overflow-wrap: anywhere; }
+.marks { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: auto 0 0; padding-top: .5rem; font-size: .82rem; }
+.earlier { margin-top: .5rem; font-size: .9rem; }
+.earlier dl { display: grid; grid-template-columns: 5.5rem 1fr; margin: .5rem 0 0; color: var(--soft); }
+.earlier dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+.more > summary { margin-bottom: 1.25rem; }
+.refused { margin: .5rem 0; }
+.refused b { color: var(--ink); }
+.refused ul { margin: .5rem 0 1rem; padding-left: 1.2rem; font-size: .9rem; }
+.refused li { overflow-wrap: anywhere; }
+.refused code { margin-right: .5rem; color: var(--soft); }
+.stages th[scope=row] { width: 55%; }
+.bars { width: 16%; }
+.bar { display: block; min-width: 2px; height: .5rem; background: var(--tuned); opacity: .55; border-radius: 2px; }
+.files th, .files td { padding-top: .4rem; padding-bottom: .4rem; }
+.files code { overflow-wrap: anywhere; }
+.recipe { margin-top: 2rem; }
+.commands { display: grid; grid-template-columns: max-content 1fr; gap: .6rem 2rem; margin: 0; }
+.commands dt code { padding: .2rem .55rem; background: var(--faint); border-radius: 4px; }
+.commands dd { margin: 0; color: var(--soft); }
+footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line); font-size: .82rem; }
+
+@media (max-width: 46rem) {
+  body { padding: 2rem 1.1rem 3rem; }
+  h1 { font-size: 2rem; }
+  .headline { font-size: 1.15rem; }
+  section { margin-top: 2.5rem; padding-top: 1.5rem; }
+  .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .curve .wide { display: none; }
+  .curve .narrow { display: block; }
+  .measures thead, .sides thead, .stages thead { display: none; }
+  .measures tr, .sides tr, .stages tr { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr));
+    padding: 1rem 0; border-bottom: 1px solid var(--line); }
+  .measures th, .measures td, .sides th, .sides td, .stages th, .stages td { width: auto !important; padding: 0;
+    border: 0; text-align: left; }
+  .measures th, .measures .plot, .measures .verdict, .sides th, .stages th, .stages .bars { grid-column: 1 / -1; }
+  .measures .plot { padding: .6rem 1rem .8rem; }
+  .measures .verdict { margin-top: .5rem; padding-left: 0; }
+  .sides th, .stages th { margin-bottom: .5rem; }
+  .stages .bars { margin-bottom: .4rem; }
+  td[data-title]::before { content: attr(data-title); display: block; color: var(--soft); font-size: .78rem; }
+  .stages td:last-child { grid-column: span 2; }
+  .columns { grid-auto-flow: row; gap: 1.1rem; }
+  .card { padding: 1rem; }
+  .earlier dl, .commands { grid-template-columns: 1fr; gap: .15rem; }
+  .commands dd { margin-bottom: .8rem; }
+}
+@media print {
+  body { max-width: none; padding: 0; }
+  nav { display: none; }
+  .answer .text { max-height: none; }
+  .card, tr { break-inside: avoid; }
+}
+"""

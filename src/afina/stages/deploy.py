@@ -1,0 +1,248 @@
+"""Deploy: the exported model where people use it, Ollama or the embedded llama.cpp, proved there with real answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from afina import __version__
+from afina.core.errors import DataError, RecipeError, ServiceError
+from afina.core.events import Events, Progress
+from afina.core.run import RunFolder
+from afina.core.translation import _
+from afina.core.units import MIB, format_bytes
+from afina.data.store import load_conversations
+from afina.export.embedded import prove_embedded
+from afina.export.ollama import OllamaModel, deploy_to_ollama
+from afina.export.proof import Proof, choose_questions
+from afina.infer.ollama import Ollama, find_ollama
+from afina.model.base import resolve_base
+from afina.recipe.recipe import Recipe
+from afina.stages import fingerprint
+from afina.stages.prepare import NAME as PREPARE
+from afina.stages.prepare import build_renderer
+from afina.stages.stage import Outcome, StageWork, run_stage
+
+NAME = "deploy"
+EXPORT = "export"
+EMBEDDED = "embedded"
+AUTO_CONTEXT = 4096
+
+
+@dataclass(frozen=True)
+class DeployResult:
+    """Where the model is and how to talk to it. ``model`` is its name in Ollama, or the file that the embedded server takes.
+
+    ``question``, ``answer``: one that was really asked and really ended by itself. ``text_compared``: whether the text that the
+    served model reads was compared with that of training (not every Ollama tells it; the tokens are always counted).
+    """
+
+    destination: str
+    model: str
+    version: str | None
+    previous: str | None
+    gguf: Path
+    context: int
+    question: str
+    answer: str
+    text_compared: bool
+    tokens_per_second: float
+    chat: str
+    serve: str
+
+
+def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
+    """Deploys the run's exported model. Raises ServiceError for Ollama's refusals, QualityError where the model does not stop."""
+    exported = run.require(EXPORT)
+    gguf = choose_gguf(recipe, run)
+    context = choose_context(recipe)
+    ollama = choose_ollama(recipe, events)
+    name = recipe.deploy.name or recipe.name
+    _forget_if_gone(run, ollama, f"{name}:latest", events)
+
+    def work(folder: Path) -> Outcome:
+        renderer = build_renderer(recipe, resolve_base(recipe.base, recipe.revision))
+        held_out = load_conversations(run.stage(PREPARE) / "test.jsonl")
+        questions = choose_questions(held_out, renderer, context - _answer_limit(recipe, context))
+        bos = renderer.tokenizer.bos_token
+        limit = _answer_limit(recipe, context)
+        if ollama is None:
+            log = folder / "llama.log"
+            embedded = prove_embedded(gguf, context=context, questions=questions, bos=bos, max_new_tokens=limit, log=log)
+            return Outcome(_embedded_result(embedded.proof, gguf), [log], _summary(embedded.proof, gguf.name))
+        model = deploy_to_ollama(
+            ollama,
+            gguf,
+            name=name,
+            context=context,
+            system=recipe.system,
+            questions=questions,
+            bos=bos,
+            max_new_tokens=limit,
+            on_bytes=_upload_progress(gguf.stat().st_size, events),
+            on_status=lambda status: events.info(NAME, f"Ollama: {status}"),
+        )
+        if not model.text_compared:
+            events.info(NAME, _("this Ollama does not tell the text that its model reads; the tokens were counted instead"))
+        return Outcome(_ollama_result(model), [], _summary(model.proof, f"{model.latest} ({model.version})"))
+
+    where = f"Ollama {ollama.version()}, {ollama.address}" if ollama else _("the embedded llama.cpp")
+    manifest = run_stage(
+        run,
+        events,
+        StageWork(
+            name=NAME,
+            inputs={
+                "afina": __version__,
+                "export": fingerprint.of_stage(exported),
+                "recipe": fingerprint.of_settings(name, gguf.name, context, recipe.system, recipe.compare.max_new_tokens),
+                "destination": ollama.address if ollama else EMBEDDED,
+            },
+            plan=_("{file} ({size}) to {where}, {context} tokens of context").format(
+                file=gguf.name, size=format_bytes(gguf.stat().st_size), where=where, context=context
+            ),
+            work=work,
+        ),
+    )
+    return DeployResult(
+        **manifest.result,
+        gguf=gguf,
+        context=context,
+        chat=f"ollama run {name}" if ollama else f"afina chat {recipe.name}",
+        serve=f"afina serve {recipe.name}",
+    )
+
+
+def require_destination(recipe: Recipe) -> None:
+    """Raises, before any work, what would stop the deployment: no Ollama where it is asked for, a context that the base lacks."""
+    choose_context(recipe)
+    if recipe.deploy.to == "ollama":
+        Ollama.from_environment().require_recent()
+    wanted = recipe.deploy.type
+    if wanted != "auto" and wanted not in recipe.export.types:
+        raise _no_such_type(recipe)
+
+
+def choose_ollama(recipe: Recipe, events: Events) -> Ollama | None:
+    """The Ollama that the recipe means, or None for the embedded server. With ``auto`` one that is too old is passed over."""
+    if recipe.deploy.to == EMBEDDED:
+        return None
+    if recipe.deploy.to == "ollama":
+        ollama = Ollama.from_environment()
+        ollama.require_recent()
+        return ollama
+    found = find_ollama()
+    if found is None:
+        return None
+    try:
+        found.require_recent()
+    except ServiceError as error:
+        events.warn(NAME, error.what)
+        return None
+    return found
+
+
+def choose_gguf(recipe: Recipe, run: RunFolder) -> Path:
+    """The exported file that is deployed: of the wanted type, or the smallest one."""
+    exported = run.require(EXPORT)
+    files = {run.stage(EXPORT) / name: size for name, size in exported.outputs.items() if name.endswith(".gguf")}
+    wanted = recipe.deploy.type
+    if wanted != "auto":
+        files = {file: size for file, size in files.items() if file.name == f"{recipe.name}-{wanted}.gguf"}
+        if not files:
+            raise _no_such_type(recipe)
+    for file, size in files.items():
+        if not file.is_file() or file.stat().st_size != size:
+            raise DataError(
+                _("{file} is gone or has changed since it was exported").format(file=file),
+                fix=_("make it again with: afina export {name}").format(name=recipe.name),
+            )
+    return min(files, key=lambda file: files[file])
+
+
+def choose_context(recipe: Recipe) -> int:
+    """Tokens of a conversation: the recipe's, or up to 4,096 and at most what the base was made for."""
+    limit = resolve_base(recipe.base, recipe.revision).context
+    wanted = recipe.deploy.context
+    if wanted == "auto":
+        return min(AUTO_CONTEXT, limit)
+    if wanted > limit:
+        raise RecipeError(
+            _("deploy.context is {wanted}; {base} holds {limit} tokens").format(wanted=wanted, base=recipe.base, limit=limit),
+            fix=_("take deploy.context: auto"),
+        )
+    return wanted
+
+
+def _answer_limit(recipe: Recipe, context: int) -> int:
+    """Tokens within which an answer must end: as in the comparison, at most half of the context."""
+    return min(recipe.compare.max_new_tokens, context // 2)
+
+
+def _upload_progress(size: int, events: Events) -> Callable[[int], None]:
+    """A listener to sent bytes that tells about a hundred times how far the upload is."""
+    step = max(1, size // 100)
+    told = 0
+
+    def on_bytes(sent: int) -> None:
+        nonlocal told
+        if sent - told >= step or sent == size:
+            told = sent
+            events.emit(Progress(NAME, _("upload"), sent // MIB, size // MIB, "MiB"))
+
+    return on_bytes
+
+
+def _forget_if_gone(run: RunFolder, ollama: Ollama | None, latest: str, events: Events) -> None:
+    """Sets a finished deployment aside whose model was deleted from Ollama since, so that it is made again."""
+    manifest = run.manifest(NAME)
+    if ollama is None or manifest is None or manifest.result["destination"] != "ollama":
+        return
+    if latest not in ollama.models():
+        run.set_aside(NAME)
+        events.info(NAME, _("{model} is no longer in Ollama").format(model=latest))
+
+
+def _no_such_type(recipe: Recipe) -> RecipeError:
+    wanted = recipe.deploy.type
+    return RecipeError(
+        _("deploy.type is {wanted}; export.types makes {types}").format(wanted=wanted, types=", ".join(recipe.export.types)),
+        fix=_("add {wanted} to export.types, or take deploy.type: auto").format(wanted=wanted),
+    )
+
+
+def _ollama_result(model: OllamaModel) -> dict[str, object]:
+    return {
+        "destination": "ollama",
+        "model": model.latest,
+        "version": model.version,
+        "previous": model.previous,
+        "text_compared": model.text_compared,
+        **_proof_result(model.proof),
+    }
+
+
+def _embedded_result(proof: Proof, gguf: Path) -> dict[str, object]:
+    return {
+        "destination": EMBEDDED,
+        "model": gguf.name,
+        "version": None,
+        "previous": None,
+        "text_compared": True,
+        **_proof_result(proof),
+    }
+
+
+def _proof_result(proof: Proof) -> dict[str, object]:
+    return {"question": proof.question, "answer": proof.answer, "tokens_per_second": round(_rate(proof), 1)}
+
+
+def _rate(proof: Proof) -> float:
+    return proof.answer_tokens / max(proof.seconds, 1e-6)
+
+
+def _summary(proof: Proof, model: str) -> str:
+    return _("{model} answered by itself in {tokens} tokens, {rate:,.0f} tokens a second").format(
+        model=model, tokens=proof.answer_tokens, rate=_rate(proof)
+    )

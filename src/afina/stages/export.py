@@ -1,0 +1,348 @@
+"""Export: the base with the trained adapter worked in, as GGUF files that are proved to be the model that was trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from afina import __version__
+from afina.core.errors import DataError, QualityError, ResourceError
+from afina.core.events import Events, Progress
+from afina.core.files import require_disk
+from afina.core.hardware import memory
+from afina.core.run import RunFolder
+from afina.core.translation import _
+from afina.core.units import MIB, format_bytes
+from afina.data.conversation import Conversation
+from afina.data.render import Renderer
+from afina.data.store import load_conversations
+from afina.data.tokenizer import Tokenizer
+from afina.export.check import (
+    NEAR_TIE,
+    ChoiceCheck,
+    NearTie,
+    Reference,
+    check_choices,
+    check_ending,
+    check_numbers,
+    check_reading,
+    refer,
+)
+from afina.export.gguf import FilePlan, Kind, OnBytes, bytes_of_file, plan_gguf, write_gguf
+from afina.infer.llama import LlamaServer
+from afina.infer.torch_local import TorchEngine
+from afina.model.base import Base, describe, resolve_base
+from afina.model.load import choose_device, load_model
+from afina.model.merge import MergedWeights
+from afina.model.weights import Checkpoint
+from afina.recipe.recipe import Recipe
+from afina.stages import fingerprint
+from afina.stages.prepare import NAME as PREPARE
+from afina.stages.prepare import build_renderer
+from afina.stages.stage import Outcome, StageWork, run_stage
+from afina.train.loop import ADAPTER
+from afina.train.loop import STAGE as TRAIN
+
+NAME = "export"
+READ_CONVERSATIONS = 64  # held-out conversations whose tokens are compared
+ASKED_TO_END = 3  # prompts that a file may try until one answer ends by itself
+SERVED_CONTEXT = 4096
+TEMPORARY: Kind = "f16"  # written, checked and deleted where no other file can be compared token by token
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """The files by type, and their proof.
+
+    ``compared`` types gave torch's ``tokens`` on ``prompts``; ``conversations`` were read alike; ``ends``: an answer ended.
+    ``near_ties``: places where rounding decided between two tokens; ``early_ends``: answers that llama.cpp ends at a token whose
+    name it knows; ``unnormalized``: conversations with accents as separate characters, which llama.cpp would read otherwise.
+    """
+
+    files: dict[str, Path]
+    sizes: dict[str, int]
+    seconds: dict[str, float]
+    worst_error: dict[str, float]
+    ends: dict[str, bool]
+    compared: list[str]
+    prompts: int
+    tokens: int
+    near_ties: list[dict[str, Any]]
+    early_ends: int
+    conversations: int
+    unnormalized: int
+
+
+def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
+    """Exports the run's trained model.
+
+    Raises ResourceError before anything is written where disk or memory do not suffice, QualityError where a file is not the
+    model that was trained, with the place.
+    """
+    prepared, trained = run.require(PREPARE), run.require(TRAIN)
+    base = resolve_base(recipe.base, recipe.revision)
+    renderer = build_renderer(recipe, base)
+    adapter = run.stage(TRAIN) / ADAPTER
+    weights = MergedWeights(Checkpoint(base.folder), adapter)
+    plans = {kind: plan_gguf(base, weights, renderer, kind, recipe.name) for kind in kinds(recipe)}
+    held_out = load_conversations(run.stage(PREPARE) / "test.jsonl")
+    asked = choose_prompts(held_out, renderer, recipe.export.check_prompts, base.context - recipe.export.check_tokens)
+    model = _Model(recipe, base, adapter, renderer, weights, plans)
+
+    def work(folder: Path) -> Outcome:
+        _clear(folder)
+        require_disk(folder, _bytes(plans), _("the GGUF files of {name}").format(name=recipe.name))
+        _require_memory(weights)
+        for note in next(iter(plans.values())).layout.notes:
+            events.warn(NAME, note)
+        paths = {kind: folder / file_name(recipe, kind) for kind in plans}
+        kept = {kind: path for kind, path in paths.items() if kind in recipe.export.types}
+        try:
+            result = _write(model, paths, events) | _prove(model, paths, held_out, asked, events)
+        finally:
+            for path in paths.keys() - kept.keys():
+                paths[path].unlink(missing_ok=True)
+        result["sizes"] = {kind: path.stat().st_size for kind, path in kept.items()}
+        return Outcome(result, list(kept.values()), _summary(result))
+
+    manifest = run_stage(
+        run,
+        events,
+        StageWork(
+            name=NAME,
+            inputs={
+                "afina": __version__,
+                "prepare": fingerprint.of_stage(prepared),
+                "train": fingerprint.of_stage(trained),
+                "base": fingerprint.of_base(base),
+                "tokenizer": fingerprint.of_tokenizer(base),
+                "recipe": fingerprint.of_settings(
+                    recipe.export, recipe.name, renderer.template.source, recipe.compare.max_new_tokens
+                ),
+            },
+            plan=_("{base} as {types}, {size}; then {prompts} prompts of {tokens} tokens each against torch").format(
+                base=describe(base),
+                types=", ".join(recipe.export.types),
+                size=format_bytes(_bytes(plans)),
+                prompts=len(asked),
+                tokens=recipe.export.check_tokens,
+            ),
+            work=work,
+            resumable=True,  # what a killed export left is half a copy and not worth keeping
+        ),
+    )
+    files = {kind: run.stage(NAME) / file_name(recipe, kind) for kind in manifest.result["sizes"]}
+    return ExportResult(**manifest.result, files=files)
+
+
+def bytes_needed(recipe: Recipe, base: Base) -> int:
+    """Disk that the files will take, known before training. Raises DataError where llama.cpp could not read this base."""
+    renderer, weights = build_renderer(recipe, base), MergedWeights(Checkpoint(base.folder))
+    return _bytes({kind: plan_gguf(base, weights, renderer, kind, recipe.name) for kind in kinds(recipe)})
+
+
+def kinds(recipe: Recipe) -> tuple[Kind, ...]:
+    """The types that are written: the recipe's, and one that can be compared token by token where there is none among them."""
+    wanted: tuple[Kind, ...] = tuple(dict.fromkeys(recipe.export.types))
+    return wanted if any(kind in NEAR_TIE for kind in wanted) else (*wanted, TEMPORARY)
+
+
+def file_name(recipe: Recipe, kind: str) -> str:
+    return f"{recipe.name}-{kind}.gguf"
+
+
+def choose_prompts(held_out: Sequence[Conversation], renderer: Renderer, count: int, room: int) -> list[Conversation]:
+    """``count`` held-out conversations from all over the list, whose prompts have at most ``room`` tokens."""
+    fitting = [conversation for conversation in held_out if len(renderer.prompt_ids(conversation.prompt)) <= room]
+    if not fitting:
+        raise DataError(
+            _("{count} held-out examples, none of which leaves room for an answer: the export cannot be checked").format(
+                count=len(held_out)
+            ),
+            fix=_("raise data.split.test, add shorter examples, or lower export.check_tokens"),
+        )
+    return _spread(fitting, count)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is exported, and how."""
+
+    recipe: Recipe
+    base: Base
+    adapter: Path
+    renderer: Renderer
+    weights: MergedWeights
+    plans: dict[Kind, FilePlan]
+
+
+def _write(model: _Model, paths: dict[Kind, Path], events: Events) -> dict[str, Any]:
+    """Writes each file and reopens it."""
+    seconds, worst_error = {}, {}
+    for kind, path in paths.items():
+        start = time.monotonic()
+        write_gguf(
+            path,
+            base=model.base,
+            weights=model.weights,
+            tokenizer=model.renderer.tokenizer,
+            template=model.renderer.template,
+            kind=kind,
+            name=model.recipe.name,
+            progress=_byte_progress(path.name, events),
+        )
+        seconds[kind] = round(time.monotonic() - start, 2)
+        worst_error[kind] = check_numbers(path, model.plans[kind], model.weights).worst_error
+    return {"seconds": seconds, "worst_error": worst_error}
+
+
+def _prove(
+    model: _Model, paths: dict[Kind, Path], held_out: Sequence[Conversation], asked: Sequence[Conversation], events: Events
+) -> dict[str, Any]:
+    """What each file reads and chooses, by llama.cpp, against our own."""
+    recipe, vocabulary = model.recipe, next(iter(model.plans.values())).vocabulary
+    references = _references(model, asked, events)
+    context = max(len(reference.prompt_ids) for reference in references) + recipe.export.check_tokens + 1
+    choices: dict[str, ChoiceCheck] = {}
+    reading = None
+    for kind in (kind for kind in paths if kind in NEAR_TIE):
+        with LlamaServer(paths[kind], context=context, exact=True) as server:
+            reading = reading or check_reading(server, model.renderer, vocabulary, _spread(held_out, READ_CONVERSATIONS))
+            choices[kind] = check_choices(server, references, model.renderer.tokenizer, vocabulary.stop_ids, NEAR_TIE[kind])
+    assert reading is not None  # kinds() sees to it that one file can be compared
+    if reading.unnormalized:
+        text = _("{count} of {all} held-out examples hold accents as separate characters; llama.cpp reads these as other tokens")
+        events.warn(NAME, text.format(count=reading.unnormalized, all=reading.conversations))
+    return {
+        "compared": list(choices),
+        "prompts": len(references),
+        "tokens": sum(choice.tokens for choice in choices.values()),
+        "near_ties": [
+            _record(kind, tie, model.renderer.tokenizer) for kind, choice in choices.items() for tie in choice.near_ties
+        ],
+        "early_ends": sum(choice.early_ends for choice in choices.values()),
+        "conversations": reading.conversations,
+        "unnormalized": reading.unnormalized,
+        "ends": _endings(model, paths, asked[:ASKED_TO_END], events),
+    }
+
+
+def _references(model: _Model, asked: Sequence[Conversation], events: Events) -> list[Reference]:
+    """Torch's answers: the base in float32, the adapter beside it and not worked in. The model is gone from memory afterwards."""
+    torch_model = load_model(
+        model.base,
+        dtype=torch.float32,
+        device=_device(model),
+        adapter=model.adapter,
+        attention="eager",  # the plain formula, and the only one that knows Gemma 2's soft caps
+    )
+    engine = TorchEngine(torch_model, model.renderer.tokenizer, model.renderer.template)
+    references = []
+    for reference in refer(engine, asked, model.recipe.export.check_tokens):
+        references.append(reference)
+        events.emit(Progress(NAME, _("torch's answers"), len(references), len(asked), _("prompts")))
+    return references
+
+
+def _endings(model: _Model, paths: dict[Kind, Path], asked: Sequence[Conversation], events: Events) -> dict[str, bool]:
+    """Whether an answer of each file ends by itself. Raises QualityError where some files' answers do and others' never do."""
+    context = min(SERVED_CONTEXT, model.base.context)
+    limit = min(model.recipe.compare.max_new_tokens, context // 2)
+    short = choose_prompts(asked, model.renderer, len(asked), context - limit)
+    ends = {}
+    for kind, path in paths.items():
+        with LlamaServer(path, context=context) as server:
+            ends[str(kind)] = check_ending(server, short, limit) is not None
+    if not any(ends.values()):
+        events.warn(NAME, _("no answer ended within {limit} tokens: the model may need longer training").format(limit=limit))
+    elif endless := [kind for kind, ended in ends.items() if not ended]:
+        raise QualityError(
+            _("answers of {endless} do not end within {limit} tokens; those of {others} do").format(
+                endless=", ".join(endless), limit=limit, others=", ".join(kind for kind, ended in ends.items() if ended)
+            ),
+            fix=_("leave that type out: --set export.types=[{kinds}]").format(
+                kinds=",".join(kind for kind in model.recipe.export.types if ends[kind]) or "f16"
+            ),
+        )
+    return ends
+
+
+def _device(model: _Model) -> torch.device:
+    """The GPU where the recipe allows it and the model in float32 has room there, else the CPU."""
+    device = choose_device(model.recipe.train.device)
+    if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.25 * _float32_bytes(model.weights):
+        return torch.device("cpu")
+    return device
+
+
+def _require_memory(weights: MergedWeights) -> None:
+    found, needed = memory(), _float32_bytes(weights)
+    if found is not None and found.available_bytes < needed:
+        raise ResourceError(
+            _("checking the export needs the model in float32, {needed} of memory; {free} are free").format(
+                needed=format_bytes(needed), free=format_bytes(found.available_bytes)
+            ),
+            fix=_("close other programs, or export on a machine with more memory"),
+        )
+
+
+def _float32_bytes(weights: MergedWeights) -> int:
+    return sum(4 * prod(weights.shape(name)) for name in weights.names())
+
+
+def _bytes(plans: dict[Kind, FilePlan]) -> int:
+    return sum(map(bytes_of_file, plans.values()))
+
+
+def _clear(folder: Path) -> None:
+    """Takes away what a killed export left."""
+    for pattern in ("*.gguf", ".*.part"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _record(kind: str, tie: NearTie, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "source": str(tie.source),
+        "position": tie.position,
+        "torch": tokenizer.token(tie.torch_id),
+        "llama": tokenizer.token(tie.llama_id),
+        "margin": round(tie.margin, 5),
+    }
+
+
+def _byte_progress(name: str, events: Events) -> OnBytes:
+    """A listener to written bytes that tells at most about a hundred times how far the file is."""
+    told = 0
+
+    def on_bytes(written: int, total: int) -> None:
+        nonlocal told
+        if written - told >= total // 100 or written == total:
+            told = written
+            events.emit(Progress(NAME, name, written // MIB, total // MIB, "MiB"))
+
+    return on_bytes
+
+
+def _summary(result: dict[str, Any]) -> str:
+    """``f16 8.1 MiB, q8_0 4.4 MiB; 384 tokens on 8 prompts as torch's, 1 near tie; 40 held-out examples read alike``."""
+    files = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in result["sizes"].items())
+    text = _("{files}; {tokens} tokens on {prompts} prompts as torch's").format(
+        files=files, tokens=result["tokens"], prompts=result["prompts"]
+    )
+    if result["near_ties"]:
+        text += _(", near ties: {count}").format(count=len(result["near_ties"]))
+    return text + _("; {count} held-out examples read alike").format(count=result["conversations"])
+
+
+def _spread(conversations: Sequence[Conversation], count: int) -> list[Conversation]:
+    """``count`` of them, evenly spaced."""
+    chosen = min(count, len(conversations))
+    return [conversations[place * len(conversations) // chosen] for place in range(chosen)]

@@ -1,0 +1,315 @@
+"""Report: one page about a run, ``report.html``, from what the run's folder holds. Cheap, so it is written anew each time."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afina import __version__
+from afina.compare.comparison import ANSWERS, Comparison, load_comparison, title
+from afina.core.events import Events, Metric, StageFinished, StageStarted, read_events
+from afina.core.files import write_atomic
+from afina.core.run import STAGES, Manifest, RunFolder
+from afina.core.translation import _, catalogue, language
+from afina.core.units import format_bytes, format_count, format_duration, format_share
+from afina.measure.intervals import Interval
+from afina.recipe.load import to_yaml
+from afina.recipe.recipe import Recipe
+from afina.report import plots
+from afina.report.page import Exchange, Given, Measure, Page, Side, Stage, draw, headline
+
+NAME = "report"
+FILE = "report.html"
+PREPARE, TRAIN, COMPARE, EXPORT, _DEPLOY = STAGES  # not from the stages themselves: a page needs no torch
+_BASE = "prompt"
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    path: Path
+
+
+def report(recipe: Recipe, run: RunFolder, events: Events) -> ReportResult:
+    """Writes the run's page. Stages that were not run are named there with the command that runs them."""
+    run.require(PREPARE)
+    start = time.monotonic()
+    path = run.root / FILE
+    events.emit(StageStarted(NAME, _("one page about the run, from its folder")))
+    write_atomic(path, draw(gather(recipe, run)))
+    events.emit(StageFinished(NAME, time.monotonic() - start, f"{path} ({format_bytes(path.stat().st_size)})"))
+    return ReportResult(path)
+
+
+def gather(recipe: Recipe, run: RunFolder) -> Page:
+    """What the page says, read from the run's folder."""
+    manifests = {stage: found for stage in STAGES if (found := run.manifest(stage))}
+    prepared, trained = manifests[PREPARE], manifests.get(TRAIN)
+    comparison = load_comparison(run.stage(COMPARE)) if COMPARE in manifests else None
+    finished = "".join(sorted(manifest.finished for manifest in manifests.values())[-1:])
+    return Page(
+        language=language() if catalogue(language()) else "en",
+        name=run.name,
+        headline=_headline(comparison, trained),
+        facts=_facts(recipe, manifests, comparison),
+        contenders=tuple((_mark(name), title(name)) for name in comparison.contenders) if comparison else (),
+        measures=_measures(comparison) if comparison else (),
+        comparison_notes=_comparison_notes(comparison) if comparison else (),
+        exchanges=tuple(_exchanges(run.stage(COMPARE) / ANSWERS)) if comparison else (),
+        curve=_curve(run.events_path, trained) if trained else None,
+        training=_training(trained) if trained else (),
+        sides=_sides(prepared),
+        refused=_refused(run.stage(PREPARE) / "refused.jsonl"),
+        recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else to_yaml(recipe),
+        files=tuple(
+            (f"{stage}/{path}", size) for stage, manifest in manifests.items() for path, size in sorted(manifest.outputs.items())
+        ),
+        folder=str(run.root),
+        stages=_stages(manifests, run.events_path),
+        versions=manifests[max(manifests, key=STAGES.index)].versions,
+        commands=_commands(run.name, manifests),
+        written=_("afina {version}; last stage finished {when}").format(version=__version__, when=_moment_text(finished)),
+    )
+
+
+def _headline(comparison: Comparison | None, trained: Manifest | None) -> str:
+    if comparison and comparison.differences:
+        return headline([difference.verdict for difference in comparison.differences], comparison.held_out)
+    if comparison:
+        return _("One contender was measured on {count} held-out examples.").format(count=comparison.held_out)
+    if trained:
+        return _("The adapter is trained; nothing has been compared yet.")
+    return _("The examples are prepared; nothing has been trained yet.")
+
+
+def _facts(recipe: Recipe, manifests: dict[str, Manifest], comparison: Comparison | None) -> tuple[tuple[str, str], ...]:
+    prepared = manifests[PREPARE].result
+    facts = [
+        (_("base"), recipe.base),
+        (_("examples"), format_count(sum(prepared["conversations"].values()))),
+        (_("refused rows"), format_count(sum(prepared["refused"].values()))),
+    ]
+    if comparison:
+        losses = [f"{comparison.interval('loss', name).value:.2f}" for name in comparison.contenders]
+        facts.append((_("held-out loss"), " → ".join(losses)))
+        if comparison.pattern is not None:
+            shares = [format_share(comparison.interval("pattern", name).value) for name in comparison.contenders]
+            facts.append((_("style obeyed"), " → ".join(shares)))
+    facts.append((_("time"), format_duration(sum(manifest.seconds for manifest in manifests.values()))))
+    return tuple(facts)
+
+
+def _mark(contender: str) -> str:
+    return "base" if contender == _BASE else "tuned"
+
+
+def _measures(comparison: Comparison) -> tuple[Measure, ...]:
+    differences = {(cell.metric, cell.contender): cell for cell in comparison.differences}
+    measures = []
+    for metric in comparison.metrics:
+        in_nats = metric.name == "loss"
+        intervals = [(name, comparison.interval(metric.name, name)) for name in comparison.contenders]
+        high = plots.ticks(0, max(_finite_high(interval) for _name, interval in intervals), 4)[-1] if in_nats else 1.0
+        grid = tuple(plots.ticks(0, high, 4)) if in_nats else (0, 0.25, 0.5, 0.75, 1)
+        texts = [_interval_text(interval, in_nats) for _name, interval in intervals]
+        difference = differences.get((metric.name, comparison.contenders[-1]))
+        measures.append(
+            Measure(
+                title=metric.title,
+                explanation=metric.explanation,
+                estimates=tuple(
+                    plots.Estimate(f"{title(name)} {' '.join(text)}", interval.value, interval.low, interval.high, _mark(name))
+                    for (name, interval), text in zip(intervals, texts, strict=True)
+                ),
+                values=tuple(texts),
+                low=0.0,
+                high=high,
+                grid=grid,
+                ends=("0", plots.number(high)) if in_nats else (format_share(0), format_share(1)),
+                difference=_difference_text(difference.interval, in_nats) if difference else None,
+                verdict=difference.verdict if difference else None,
+            )
+        )
+    return tuple(measures)
+
+
+def _finite_high(interval: Interval) -> float:
+    return interval.high if math.isfinite(interval.high) else interval.value
+
+
+def _interval_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
+    """``0.84`` and ``0.79–0.90``; ``97 %`` and ``83–99 %``."""
+    value = f"{interval.value:.3f}" if in_nats else format_share(interval.value)
+    if not math.isfinite(interval.high):
+        return value, _("one example")
+    if in_nats:
+        return value, f"{interval.low:.3f}–{interval.high:.3f}"
+    return value, f"{format_share(interval.low).removesuffix(' %')}–{format_share(interval.high)}"
+
+
+def _difference_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
+    """``−2.370`` and ``−2.60 to −2.14``; for shares in percentage points."""
+    scale, form = (1, "+.3f") if in_nats else (100, "+.0f")
+    value, low, high = (f"{scale * end:{form}}".replace("-", "−") for end in (interval.value, interval.low, interval.high))
+    unit = "" if in_nats else " " + _("points")
+    if not math.isfinite(interval.high):
+        return value + unit, _("one example")
+    return value + unit, _("{low} to {high}").format(low=low, high=high)
+
+
+def _comparison_notes(comparison: Comparison) -> tuple[str, ...]:
+    typical = "; ".join(
+        _("{contender}: {characters} characters, {tokens} tokens, {time} as one of a batch").format(
+            contender=title(medians.contender),
+            characters=f"{medians.characters:.0f}",
+            tokens=f"{medians.tokens:.0f}",
+            time=f"{medians.seconds:.2f} s",
+        )
+        for medians in comparison.typical
+    )
+    notes = [
+        _("Loss over {count} held-out examples ({tokens} trained tokens); {examples} of them were answered, greedily.").format(
+            count=comparison.held_out, tokens=format_count(comparison.trained_tokens), examples=comparison.examples
+        )
+        + " "
+        + _(
+            "Intervals: {resamples} bootstrap samples over examples; shares by Wilson, their differences by Bonett and Price."
+        ).format(resamples=f"{comparison.resamples:,}")
+        + " "
+        + _("A difference counts where its 95 % interval leaves out zero."),
+        _("Typical answers (medians): {contenders}; expected: {characters} characters.").format(
+            contenders=typical, characters=f"{comparison.expected_characters:.0f}"
+        ),
+    ]
+    if comparison.undecided:
+        notes.append(
+            _("The pattern takes too long: {count} answers are not decided and count as not obeying it.").format(
+                count=comparison.undecided
+            )
+        )
+    return tuple(notes)
+
+
+def _exchanges(path: Path) -> Iterable[Exchange]:
+    roles = {"system": _("system"), "user": _("user"), "assistant": _("assistant")}
+    for record in _records(path):
+        *earlier, question = record["prompt"]
+        yield Exchange(
+            source=record["source"],
+            earlier=tuple((roles[turn["role"]], turn["content"]) for turn in earlier),
+            question=question["content"],
+            expected=record["expected"],
+            given=tuple(_given(name, answer) for name, answer in record["answers"].items()),
+        )
+
+
+def _given(contender: str, answer: dict[str, Any]) -> Given:
+    scores = answer["scores"]
+    return Given(
+        contender=title(contender),
+        mark=_mark(contender),
+        text=answer["text"],
+        obeyed=scores["pattern"] == 1 if "pattern" in scores else None,
+        exact=scores["exact"] == 1,
+        ended=scores["ended"] == 1,
+    )
+
+
+def _curve(path: Path, trained: Manifest) -> plots.Curve | None:
+    """The losses of the last training. Steps that a resumed run did again count once; those of earlier trainings do not."""
+    training: dict[int, float] = {}
+    validation: dict[int, float] = {}
+    starting = False
+    for _moment, event in read_events(path) if path.is_file() else ():
+        if isinstance(event, StageStarted) and event.stage == TRAIN:
+            starting = True
+        if not (isinstance(event, Metric) and event.stage == TRAIN):
+            continue
+        from_the_beginning = starting and event.step <= 1
+        starting = False
+        for name, points in (("loss", training), ("val_loss", validation)):
+            for step in [step for step in points if from_the_beginning or step > event.step]:
+                del points[step]
+            if name in event.values:
+                points[event.step] = event.values[name]
+    if not training and not validation:
+        return None
+    return plots.Curve(tuple(training.items()), tuple(validation.items()), trained.result["best_step"] if validation else None)
+
+
+def _training(trained: Manifest) -> tuple[tuple[str, str], ...]:
+    result = trained.result
+    steps = f"{result['steps']:,}"
+    if result["early_stop"]:
+        steps += _(" of {planned} (stopped early)").format(planned=f"{result['planned_steps']:,}")
+    facts = [(_("steps"), steps)]
+    if result["first_loss"] is not None and result["best_loss"] is not None:
+        losses = f"{result['first_loss']:.3f} → {result['best_loss']:.3f}"
+        facts += [(_("validation loss"), losses), (_("best step"), f"{result['best_step']:,}")]
+    facts += [
+        (_("trained parameters"), format_count(result["trained_parameters"])),
+        (_("speed"), _("{rate} tokens/s").format(rate=f"{result['tokens_per_second']:,.0f}")),
+        (_("peak memory"), format_bytes(result["peak_bytes"])),
+        (_("computed in"), f"{result['dtype']}, {result['device']}"),
+    ]
+    return tuple(facts)
+
+
+def _sides(prepared: Manifest) -> tuple[Side, ...]:
+    result = prepared.result
+    titles = {
+        "train": (_("training"), _("what the adapter learns from")),
+        "val": (_("validation"), _("chooses the best checkpoint")),
+        "test": (_("held out"), _("never seen in training; the comparison is made on it")),
+    }
+    return tuple(
+        Side(*titles[side], result["conversations"][side], result["tokens"][side], result["trained_tokens"][side])
+        for side in titles
+    )
+
+
+def _refused(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Refused rows by the check that refused them, the most frequent check first."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for record in _records(path):
+        found.setdefault(record["check"], []).append((record["source"], record["reason"]))
+    return {check: tuple(rows) for check, rows in sorted(found.items(), key=lambda item: -len(item[1]))}
+
+
+def _stages(manifests: dict[str, Manifest], events: Path) -> tuple[Stage, ...]:
+    said = {}
+    for _moment, event in read_events(events) if events.is_file() else ():
+        if isinstance(event, StageFinished):
+            said[event.stage] = event.summary
+    return tuple(
+        Stage(name, manifest.seconds, _moment_text(manifest.finished), said.get(name, "")) for name, manifest in manifests.items()
+    )
+
+
+def _moment_text(finished: str) -> str:
+    return finished.replace("T", " ").removesuffix("Z")
+
+
+def _commands(name: str, manifests: dict[str, Manifest]) -> tuple[tuple[str, str], ...]:
+    """What is left to do for this run, then what can be done with it."""
+    purposes = {
+        "train": _("train the adapter"),
+        "compare": _("measure base and tuned model on the held-out examples"),
+        "export": _("write the GGUF files and prove them"),
+        "deploy": _("hand the model to Ollama or to the embedded server"),
+    }
+    commands = [(f"afina {stage} {name}", purpose) for stage, purpose in purposes.items() if stage not in manifests]
+    if EXPORT in manifests:
+        commands += [
+            (f"afina chat {name}", _("talk with the tuned model in the terminal")),
+            (f"afina serve {name}", _("answer other programs on this machine (OpenAI's interface)")),
+        ]
+    return tuple(commands)
+
+
+def _records(path: Path) -> Sequence[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] if path.is_file() else []

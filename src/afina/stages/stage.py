@@ -1,0 +1,65 @@
+"""How every stage runs: skipped when its inputs did not change, set aside and done anew when they did, its manifest written
+last.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afina.core.events import Events, StageFinished, StageSkipped, StageStarted
+from afina.core.files import read_json, write_json
+from afina.core.run import Manifest, RunFolder
+from afina.core.translation import _
+
+STARTED = "started.json"  # the inputs of a stage that is not finished
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's work returns: a result for the manifest, its files, and one line for the user."""
+
+    result: Mapping[str, Any]
+    outputs: list[Path]
+    summary: str
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """One stage, ready to run. ``resumable`` says that a half-done folder is gone on with (training's checkpoints)."""
+
+    name: str
+    inputs: Mapping[str, str]
+    plan: str
+    work: Callable[[Path], Outcome]
+    resumable: bool = False
+
+
+def run_stage(run: RunFolder, events: Events, stage: StageWork) -> Manifest:
+    """The stage's manifest: of the finished work where it is fresh, else of the work done now."""
+    finished = run.manifest(stage.name)
+    if finished and run.is_fresh(stage.name, stage.inputs):
+        events.emit(StageSkipped(stage.name, _("nothing changed since {when}").format(when=finished.finished)))
+        return finished
+    if finished:
+        changed = ", ".join(run.changed_inputs(stage.name, stage.inputs)) or _("its files")
+        aside = run.set_aside(stage.name)
+        events.info(stage.name, _("changed: {what}; the earlier result is kept in {folder}").format(what=changed, folder=aside))
+    folder = run.stage(stage.name)
+    started_with = folder / STARTED
+    same = started_with.is_file() and read_json(started_with) == dict(stage.inputs)
+    if folder.exists() and not (stage.resumable and same):
+        shutil.rmtree(folder)  # what a killed run left, of no use to this one
+    write_json(started_with, dict(stage.inputs))
+    events.emit(StageStarted(stage.name, stage.plan))
+    start = time.monotonic()
+    outcome = stage.work(folder)
+    seconds = time.monotonic() - start
+    manifest = run.finish(stage.name, inputs=stage.inputs, result=outcome.result, seconds=seconds, outputs=outcome.outputs)
+    started_with.unlink()
+    events.emit(StageFinished(stage.name, seconds, outcome.summary))
+    return manifest

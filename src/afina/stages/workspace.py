@@ -1,0 +1,26 @@
+"""The place of a run while a command works in it: locked, its recipe frozen, its events written and heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from afina.core.events import Events, Listener
+from afina.core.files import write_atomic
+from afina.core.run import RunFolder
+from afina.recipe.load import to_yaml
+from afina.recipe.recipe import Recipe
+
+DEFAULT_RUNS = Path("runs")
+
+
+@contextmanager
+def working_in(
+    recipe: Recipe, runs: Path = DEFAULT_RUNS, listeners: tuple[Listener, ...] = ()
+) -> Iterator[tuple[RunFolder, Events]]:
+    """The folder of the recipe's run and its events. Raises ResourceError where another process works there."""
+    run = RunFolder(runs / recipe.name)
+    with run.locked(), Events(run.events_path, listeners) as events:
+        write_atomic(run.recipe_path, to_yaml(recipe))
+        yield run, events

@@ -1,0 +1,57 @@
+"""Packing: every row whole, once, and none seeing another."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afina.data.conversation import Source
+from afina.data.pack import epoch_steps, micro_batches, pack
+from afina.data.render import Row
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> list[Row]:
+    made = []
+    for number in range(draw(st.integers(1, 30))):
+        ids = draw(st.lists(st.integers(0, 999), min_size=2, max_size=40))
+        trained = draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)).filter(lambda mask: any(mask[1:])))
+        made.append(Row(tuple(ids), (False, *trained[1:]), Source("rows", number + 1)))
+    return made
+
+
+@given(rows(), st.integers(16, 100))
+def test_micro_batches_hold_every_row_once_and_every_trained_token_behind_its_input(made: list[Row], micro_tokens: int) -> None:
+    batches = micro_batches(made, micro_tokens)
+    assert sorted(row.source for batch in batches for row in batch.rows) == sorted(row.source for row in made)
+    assert sum(len(batch.targets) for batch in batches) == sum(row.trained_tokens for row in made)
+    for batch in batches:
+        assert len(batch.rows) == 1 or sum(len(row.ids) for row in batch.rows) <= micro_tokens
+        assert batch.starts[-1] == len(batch.ids) == len(batch.positions)
+        for place, target in zip(batch.inputs, batch.targets, strict=True):
+            assert place + 1 not in batch.starts[:-1]  # the next token is of the same row
+            assert batch.ids[place + 1] == target
+        for start, row in zip(batch.starts, batch.rows, strict=False):
+            assert batch.positions[start] == 0
+            assert batch.ids[start] == row.ids[0]
+
+
+@given(rows(), st.integers(16, 200), st.integers(0, 5), st.integers(0, 3))
+def test_an_epoch_has_every_row_once_in_an_order_that_seed_and_epoch_decide(
+    made: list[Row], tokens: int, seed: int, epoch: int
+) -> None:
+    steps = epoch_steps(made, tokens, seed, epoch)
+    assert sorted(row.source for step in steps for row in step) == sorted(row.source for row in made)
+    assert steps == epoch_steps(made, tokens, seed, epoch)
+    for step in steps[:-1]:
+        assert sum(len(row.ids) for row in step) >= tokens
+
+
+def test_what_follows_the_last_trained_token_is_left_out() -> None:
+    row = Row((1, 2, 3, 4, 5), (False, True, False, True, False), Source("rows", 1))
+    packed = pack([row, row])
+    assert packed.ids == [1, 2, 3, 4, 1, 2, 3, 4]
+    assert packed.inputs == [0, 2, 4, 6]
+    assert packed.targets == [2, 4, 2, 4]
+    assert packed.positions == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert packed.starts == [0, 4, 8]

@@ -1,0 +1,223 @@
+"""Deploying to Ollama: a new version is proved before anybody is led to it, and a failed one changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from afina.core.errors import AfinaError, QualityError, ServiceError
+from afina.data.conversation import Conversation, Message, Source
+from afina.data.render import Renderer
+from afina.data.template import choose_template
+from afina.data.tokenizer import Tokenizer
+from afina.export.ollama import OllamaModel, deploy_to_ollama, next_version
+from afina.export.proof import Question, choose_questions, require_same_text
+from afina.infer.ollama import Ollama, find_ollama
+from tests.fakes.chain import SENTENCE, write_chain_gguf
+from tests.fakes.ollama import FakeOllama, Fault
+
+SYSTEM = "You sell tools."
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_chain_gguf(tmp_path_factory.mktemp("chain") / "chain.gguf")
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeOllama]:
+    with FakeOllama(tmp_path) as running:
+        yield running
+
+
+def questions_for(gguf: Path, *prompts: tuple[Message, ...]) -> list[Question]:
+    tokenizer = Tokenizer.load(gguf.with_suffix(".tokenizer"))
+    renderer = Renderer.build(choose_template("auto", tokenizer), tokenizer)
+    asked = prompts or (
+        (Message("system", SYSTEM), Message("user", "Hello?")),
+        (Message("system", SYSTEM), Message("user", "What?")),
+    )
+    held_out = [
+        Conversation((*prompt, Message("assistant", "Hi.")), Source("x.jsonl", line)) for line, prompt in enumerate(asked, 1)
+    ]
+    return choose_questions(held_out, renderer, 256)
+
+
+def deploy(ollama: Ollama, gguf: Path, *, name: str = "shop", system: str | None = SYSTEM, limit: int = 64) -> OllamaModel:
+    return deploy_to_ollama(
+        ollama,
+        gguf,
+        name=name,
+        context=512,
+        system=system,
+        questions=questions_for(gguf),
+        bos=None,
+        max_new_tokens=limit,
+    )
+
+
+def test_a_first_version_becomes_the_model_that_the_name_means(fake: FakeOllama, gguf: Path) -> None:
+    model = deploy(Ollama(fake.address), gguf)
+    assert (model.latest, model.version, model.previous, model.text_compared) == ("shop:latest", "shop:v1", None, True)
+    assert (model.proof.question, model.proof.answer) == ("Hello?", SENTENCE)
+    assert set(fake.made) == {"shop:v1", "shop:latest"}
+    assert fake.made["shop:latest"].parameters == {"num_ctx": 512, "temperature": 0.0, "repeat_penalty": 1.0}
+    assert fake.made["shop:latest"].system == SYSTEM
+
+
+def test_a_second_version_keeps_the_first_as_the_way_back(fake: FakeOllama, gguf: Path, tmp_path: Path) -> None:
+    deploy(Ollama(fake.address), gguf)
+    first = fake.made["shop:latest"]
+    other = write_chain_gguf(tmp_path / "other.gguf", sentence="The hammer")
+    model = deploy(Ollama(fake.address), other)
+    assert (model.version, model.previous) == ("shop:v2", "shop:previous")
+    assert fake.made["shop:previous"] == first
+    assert fake.made["shop:latest"] == fake.made["shop:v2"] != first
+    assert model.proof.answer == "The hammer"
+
+
+def test_the_model_s_own_system_message_is_what_is_tried(fake: FakeOllama, gguf: Path) -> None:
+    """A question that was trained with the recipe's system message is asked without it, as a user of Ollama does."""
+    deploy(Ollama(fake.address), gguf)
+    asked = [body["messages"] for _method, path, body in fake.requests if path == "/api/chat"]
+    assert {row["role"] for messages in asked for row in messages} == {"user"}
+
+
+def test_another_system_message_of_a_row_is_sent_with_it(fake: FakeOllama, gguf: Path) -> None:
+    own = (Message("system", "You sell paint."), Message("user", "Hello?"))
+    deploy_to_ollama(
+        Ollama(fake.address),
+        gguf,
+        name="shop",
+        context=512,
+        system=SYSTEM,
+        questions=questions_for(gguf, own),
+        bos=None,
+        max_new_tokens=64,
+    )
+    (asked, _again) = [body["messages"] for _method, path, body in fake.requests if path == "/api/chat"]
+    assert asked[0] == {"role": "system", "content": "You sell paint."}
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        (Fault.OLD, ServiceError, "0.30 or newer"),
+        (Fault.DIGEST, ServiceError, "digest mismatch"),
+        (Fault.CREATE_IN_STREAM, ServiceError, "llama-quantize failed"),
+        (Fault.CREATE_500, ServiceError, "no space left"),
+        (Fault.CREATE_BREAKS_OFF, ServiceError, "did not finish"),
+        (Fault.FORGETS_CONTEXT, QualityError, "another context"),
+        (Fault.NOT_DONE, ServiceError, "broke off"),
+        (Fault.OTHER_TEXT, QualityError, "another text than in training; they part at character"),
+        (Fault.OTHER_COUNT, QualityError, r"reads \d+ tokens where training had \d+"),
+    ],
+)
+def test_whatever_goes_wrong_the_old_model_stays(
+    fake: FakeOllama, gguf: Path, tmp_path: Path, fault: Fault, kind: type[AfinaError], words: str
+) -> None:
+    deploy(Ollama(fake.address), gguf)
+    before = dict(fake.made)
+    fake.faults.add(fault)
+    other = write_chain_gguf(tmp_path / "other.gguf", sentence="The hammer")
+    with pytest.raises(kind, match=words):
+        deploy(Ollama(fake.address), other)
+    assert fake.made == before
+
+
+def test_an_ollama_that_does_not_tell_its_text_is_checked_by_count(fake: FakeOllama, gguf: Path) -> None:
+    fake.faults.add(Fault.NO_DEBUG)
+    assert not deploy(Ollama(fake.address), gguf).text_compared
+    fake.faults.add(Fault.OTHER_COUNT)
+    with pytest.raises(QualityError, match="tokens where training had"):
+        deploy(Ollama(fake.address), gguf)
+
+
+def test_a_model_that_never_stops_is_not_deployed(fake: FakeOllama, tmp_path: Path) -> None:
+    endless = write_chain_gguf(tmp_path / "endless.gguf", ends=False)
+    with pytest.raises(QualityError, match="none of 2 answers ended by itself within 64 tokens"):
+        deploy(Ollama(fake.address), endless)
+    assert fake.made == {}
+
+
+def test_versions_count_on_and_names_that_only_look_alike_do_not_count() -> None:
+    assert next_version("shop", []) == "shop:v1"
+    assert next_version("shop", ["shop:v2", "shop:v10", "shop:latest", "workshop:v99", "shop:v7b", "sh.p:v50"]) == "shop:v11"
+    assert next_version("sh.p", ["shop:v3"]) == "sh.p:v1"
+
+
+def test_a_beginning_token_that_the_tokenizer_adds_is_no_difference() -> None:
+    question = Question((Message("user", "x"),), "<s>[INST] x [/INST]", (1, 2))
+    require_same_text(question, "[INST] x [/INST]", "<s>")
+    require_same_text(question, "<s>[INST] x [/INST]", "<s>")
+    with pytest.raises(QualityError, match="character 11"):
+        require_same_text(question, "<s>[INST] x[/INST]", "<s>")
+    with pytest.raises(QualityError, match="character 18"):
+        require_same_text(question, "<s>[INST] x [/INST", "<s>")
+
+
+def test_questions_that_do_not_fit_are_passed_over(gguf: Path) -> None:
+    long, short = (Message("user", "x y " * 200),), (Message("user", "x"),)
+    assert [question.messages for question in questions_for(gguf, long, short)] == [short]
+    with pytest.raises(QualityError, match="none of the 1 held-out questions fits"):
+        questions_for(gguf, long)
+
+
+@pytest.fixture(scope="module")
+def real_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ollama]:
+    """The Ollama that answers, or one that is started for these tests where the program is installed."""
+    if (found := find_ollama()) is not None:
+        yield found
+        return
+    program = shutil.which("ollama")
+    if program is None:
+        pytest.skip("no Ollama answers at OLLAMA_HOST or 127.0.0.1:11434, and there is no program 'ollama'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = {**os.environ, "OLLAMA_HOST": host, "OLLAMA_MODELS": str(tmp_path_factory.mktemp("ollama"))}
+    with subprocess.Popen([program, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            started = Ollama(f"http://{host}")
+            for _attempt in range(100):
+                try:
+                    started.version()
+                    break
+                except ServiceError:
+                    time.sleep(0.2)
+            yield started
+        finally:
+            server.terminate()
+
+
+@pytest.mark.ollama
+def test_a_real_ollama_takes_the_model_proves_it_and_keeps_the_old_one(real_ollama: Ollama, gguf: Path, tmp_path: Path) -> None:
+    name = f"afina-test-{uuid.uuid4().hex[:8]}"
+    try:
+        first = deploy(real_ollama, gguf, name=name)
+        assert first.proof.answer == SENTENCE
+        other = write_chain_gguf(tmp_path / "other.gguf", sentence="The hammer")
+        second = deploy(real_ollama, other, name=name)
+        assert (second.version, second.previous) == (f"{name}:v2", f"{name}:previous")
+        assert real_ollama.chat(name, [Message("user", "Hello?")], 32).text == "The hammer"
+        assert real_ollama.chat(f"{name}:previous", [Message("user", "Hello?")], 32).text == SENTENCE
+        endless = write_chain_gguf(tmp_path / "endless.gguf", ends=False)
+        with pytest.raises(QualityError, match="ended by itself"):
+            deploy(real_ollama, endless, name=name)
+        assert real_ollama.chat(name, [Message("user", "Hello?")], 32).text == "The hammer"
+        broken = tmp_path / "broken.gguf"
+        broken.write_bytes(gguf.read_bytes()[:-100])
+        with pytest.raises(ServiceError, match="refuses"):
+            deploy(real_ollama, broken, name=name)
+    finally:
+        for model in real_ollama.models():
+            if model.startswith(f"{name}:"):
+                real_ollama.delete(model)

@@ -1,0 +1,133 @@
+"""Answers of a model in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from afina.core.errors import DataError, QualityError
+from afina.data.conversation import Message
+from afina.data.template import choose_template
+from afina.data.tokenizer import Tokenizer
+from afina.infer import torch_local
+from afina.infer.torch_local import TorchEngine
+from tests.fakes.chain import SENTENCE, write_chain_model
+from tests.fakes.models import FAMILIES, write_model
+
+HELLO = [Message("user", "Hello?")]
+QUESTIONS = [[Message("user", "hammer " * count + str(count))] for count in (1, 9, 3, 20, 5, 2)]
+
+
+def engine_of(folder: Path) -> TorchEngine:
+    tokenizer = Tokenizer.load(folder)
+    model: PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return TorchEngine(model, tokenizer, choose_template("auto", tokenizer))
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> TorchEngine:
+    return engine_of(write_chain_model(tmp_path_factory.mktemp("chain")))
+
+
+def test_an_answer_ends_by_itself_and_its_ids_hold_the_end_token(chain: TorchEngine) -> None:
+    answer = chain.answer(HELLO, 64)
+    assert (answer.text, answer.finish, answer.ids[-1]) == (SENTENCE, "stop", 2)
+
+
+def test_an_answer_that_is_cut_says_so(chain: TorchEngine) -> None:
+    answer = chain.answer(HELLO, 3)
+    assert answer.finish == "length"
+    assert SENTENCE.startswith(answer.text)
+
+
+def test_an_answer_that_ends_with_the_last_allowed_token_ended_by_itself(chain: TorchEngine) -> None:
+    needed = len(chain.answer(HELLO, 64).ids)
+    assert chain.answer(HELLO, needed).finish == "stop"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_at_once_get_the_answers_that_each_gets_alone(family: str, tmp_path: Path) -> None:
+    engine = engine_of(write_model(tmp_path, family))
+    alone = [engine.greedy(engine.renderer.prompt_ids(question), 24) for question in QUESTIONS]
+    early = alone[0][len(alone[0]) // 2]  # a token that ends some of them earlier than others
+    engine.stop_ids = (*engine.stop_ids, early)
+    alone = [ids[: ids.index(early) + 1] if early in ids else ids for ids in alone]
+    many = engine.answer_many(QUESTIONS, 24)
+    assert [list(answer.ids) for answer in many] == alone
+    assert [answer.finish for answer in many] == ["stop" if ids[-1] in engine.stop_ids else "length" for ids in alone]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "phi3"])
+def test_the_tokens_are_those_of_transformers_own_generation(family: str, tmp_path: Path) -> None:
+    engine = engine_of(write_model(tmp_path, family))
+    prompt = engine.renderer.prompt_ids(HELLO)
+    wanted = engine.model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=list(engine.stop_ids))
+    assert engine.greedy(prompt, 24) == wanted[0, len(prompt) :].tolist()
+
+
+def test_a_margin_is_the_distance_of_the_two_greatest_logits(tmp_path: Path) -> None:
+    engine = engine_of(write_model(tmp_path))
+    prompt = engine.renderer.prompt_ids(HELLO)
+    steps = engine.greedy_steps(prompt, 5)
+    assert [step.id for step in steps] == engine.greedy(prompt, 5)
+    with torch.inference_mode():
+        logits = engine.model(torch.tensor([prompt])).logits[0, -1].topk(2)
+    assert [steps[0].id, steps[0].runner_up] == logits.indices.tolist()
+    assert steps[0].margin == pytest.approx(float(logits.values[0] - logits.values[1]), abs=1e-5)
+
+
+def test_of_two_equal_tokens_the_lower_id_is_taken(chain: TorchEngine) -> None:
+    steps, _chosen = torch_local._choose(torch.tensor([[0.0, 3.0, 3.0]]))
+    assert (steps[0].id, steps[0].margin, steps[0].runner_up) == (1, 0.0, 2)
+
+
+def test_progress_reaches_the_number_of_questions(chain: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_local, "BATCH_ROWS", 2)
+    heard: list[int] = []
+    answers = chain.answer_many([HELLO] * 5, 32, heard.append)
+    assert heard == [2, 4, 5]
+    assert {answer.text for answer in answers} == {SENTENCE}
+
+
+def test_batches_stay_within_their_tokens() -> None:
+    lengths = [10, 8000, 30, 7000, 20]
+    batches = list(torch_local._batches(lengths, 100))
+    assert sorted(place for batch in batches for place in batch) == [0, 1, 2, 3, 4]
+    assert batches == [[1, 3], [2, 4, 0]]
+
+
+def test_no_question_gets_no_answer(chain: TorchEngine) -> None:
+    assert chain.answer_many([], 8) == []
+
+
+def test_a_prompt_beyond_the_context_is_an_error_with_both_numbers(chain: TorchEngine) -> None:
+    with pytest.raises(DataError, match="the model holds 2048"):
+        chain.greedy([5] * 3000, 1)
+
+
+def test_generation_stops_where_the_context_ends(chain: TorchEngine) -> None:
+    prompt = chain.renderer.prompt_ids(HELLO)
+    chain_context = chain.context
+    try:
+        chain.context = len(prompt) + 4
+        assert len(chain.greedy(prompt, 100)) == 4
+    finally:
+        chain.context = chain_context
+
+
+def test_numbers_that_are_none_are_an_error(tmp_path: Path) -> None:
+    engine = engine_of(write_chain_model(tmp_path))
+    with torch.no_grad():
+        engine.model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(QualityError, match="not finite"):
+        engine.answer(HELLO, 4)
+
+
+def test_the_number_of_threads_is_as_before(chain: TorchEngine) -> None:
+    before = torch.get_num_threads()
+    chain.answer(HELLO, 4)
+    assert torch.get_num_threads() == before

@@ -1,0 +1,162 @@
+"""Recipes: every problem at once, with its line and what could be meant; and back to YAML unchanged."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+import afina
+from afina.core.errors import RecipeError
+from afina.recipe.load import load_recipe, section_of, to_yaml, validate
+from afina.recipe.recipe import Recipe
+from afina.recipe.template import commented
+
+MINIMAL = {"name": "x", "data": {"examples": ["a.jsonl"]}}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_three_mistakes_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "name: Soporte!\nbase: tiny\ndata:\n  examples: [a.jsonl]\ntrain:\n  epoch: 3\n  learning_rate: fast\nlora_rank: 8\n",
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert sorted(caught.value.what.splitlines()) == [
+        f"{path}:1: name is 'Soporte!'; allowed are lower-case letters, digits, . _ - (at most 63)",
+        f"{path}:6: unknown key 'train.epoch'; did you mean 'epochs'?",
+        f"{path}:7: train.learning_rate is 'fast'; it should be a number",
+        f"{path}:8: unknown key 'lora_rank'; did you mean 'adapter.rank'?",
+    ]
+    assert caught.value.fix == "correct the 4 lines named above"
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: {examples: [a]}\n", "the key 'name' is missing"),
+        ("name: x\n", "the key 'data' is missing"),
+        ("name: x\ndata: {examples: []}\n", "data.examples is []"),
+        ("name: x\ndata: {examples: [a], split: {val: 0.5, test: 0.5}}\n", "at most 0.80"),
+        ("name: x\ndata: {examples: [a]}\nadapter: {quantize: int3}\n", "adapter.quantize is 'int3'; it should be none or nf4"),
+        ("name: x\ndata: {examples: [a]}\nexport: {types: [q9]}\n", "it should be f32 or f16 or bf16 or q8_0"),
+        ("name: x\ndata: {examples: [a]}\ncompare: {pattern: '('}\n", "is not a regular expression"),
+        ("name: x\nname: y\ndata: {examples: [a]}\n", "the key 'name' stands twice"),
+        ("name: [x\n", "expected ',' or ']'"),
+        ("- a\n", "holds no 'key: value' lines"),
+        ("name: x\ndata: {examples: [a]}\ntrain: {max_tokens: many}\n", "train.max_tokens is 'many'"),
+        ("name: x\ndata: {examples: [a]}\ntrain: {learning_rate: .nan}\n", "train.learning_rate is nan"),
+    ],
+)
+def test_each_mistake_says_what_and_where(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, text))
+    assert message in caught.value.what
+    assert "recipe.yaml" in caught.value.what
+    assert caught.value.fix
+
+
+def test_a_recipe_that_is_not_there_or_not_text_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="there is no recipe"):
+        load_recipe(tmp_path / "none.yaml")
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(RecipeError, match="is not UTF-8"):
+        load_recipe(path)
+
+
+def test_overrides_change_settings_and_their_mistakes_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: x\ndata: {examples: [a.jsonl]}\n")
+    recipe = load_recipe(path, ["train.epochs=2", "train.learning_rate=2e-4", "deploy.to=embedded", "adapter.rank=8"])
+    assert (recipe.train.epochs, recipe.train.learning_rate, recipe.deploy.to, recipe.adapter.rank) == (2, 2e-4, "embedded", 8)
+    with pytest.raises(RecipeError, match="expected key=value"):
+        load_recipe(path, ["train.epochs"])
+    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+        load_recipe(path, ["train.epoch=2"])
+    with pytest.raises(RecipeError, match="name is a value, not a section"):
+        load_recipe(path, ["name.x=2"])
+
+
+def test_files_are_taken_from_the_recipes_folder(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    recipe = load_recipe(write(tmp_path, "name: x\nbase: base\nchat_template: t.jinja\ndata: {examples: [a/*.jsonl]}\n"))
+    assert recipe.data.examples == (str(tmp_path / "a" / "*.jsonl"),)
+    assert recipe.base == str(tmp_path / "base")
+    assert recipe.chat_template == str(tmp_path / "t.jinja")
+
+
+def test_a_section_with_only_comments_in_it_is_the_default(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, "name: x\ndata: {examples: [a]}\ntrain:\n  # epochs: 9\n"))
+    assert recipe.train.epochs == Recipe.model_validate(MINIMAL).train.epochs
+
+
+@given(
+    name=st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True),
+    system=st.none() | st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])),
+    epochs=st.floats(0.1, 100),
+    rank=st.integers(1, 1024),
+    targets=st.just("all-linear") | st.lists(st.sampled_from(["q_proj", "v_proj"]), min_size=1),
+    max_tokens=st.just("auto") | st.integers(8, 10_000),
+)
+def test_recipe_to_yaml_to_recipe_is_the_identity(
+    name: str, system: str | None, epochs: float, rank: int, targets: object, max_tokens: object
+) -> None:
+    tree = {
+        **MINIMAL,
+        "name": name,
+        "system": system,
+        "adapter": {"rank": rank, "targets": targets},
+        "train": {"epochs": epochs, "max_tokens": max_tokens},
+    }
+    recipe = validate(tree, "test")
+    assert validate(yaml.safe_load(to_yaml(recipe)), "test") == recipe
+
+
+def test_the_recipe_that_new_writes_is_a_recipe_with_every_key_in_it(tmp_path: Path) -> None:
+    text = commented("soporte", "tiny", ["a.jsonl", "b c.csv"])
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.data.examples == (str(tmp_path / "a.jsonl"), str(tmp_path / "b c.csv"))
+    for key in keys_of(Recipe):
+        assert f"{key.rsplit('.', 1)[-1]}:" in text
+    # each commented line is true: taking its mark away changes nothing
+    opened = "\n".join(
+        line.replace("# ", "", 1) if line.lstrip().startswith("# ") and ": " in line else line for line in text.split("\n")[1:]
+    )
+    assert load_recipe(write(tmp_path, opened)) == recipe
+
+
+def keys_of(section: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for key, field in section.model_fields.items():
+        below = section_of(field.annotation)
+        keys += keys_of(below, f"{prefix}{key}.") if below and key != "map" else [f"{prefix}{key}"]
+    return keys
+
+
+def test_there_are_at_most_sixty_keys() -> None:
+    assert len(keys_of(Recipe)) <= 60
+
+
+def test_every_key_is_read_by_code() -> None:
+    """A setting that nothing reads is a lie; each name is looked up as an attribute somewhere outside the recipe's room."""
+    source = Path(afina.__file__).parent
+    read = {
+        node.attr
+        for path in source.rglob("*.py")
+        if "recipe" not in path.relative_to(source).parts[:1]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    assert [key for key in keys_of(Recipe) if key.rsplit(".", 1)[-1] not in read] == []

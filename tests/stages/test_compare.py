@@ -1,0 +1,133 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from afina.compare.comparison import Comparison, load_comparison
+from afina.core.errors import DataError, RecipeError
+from afina.core.events import Event, Events, Notice, Progress, StageFinished, StageSkipped
+from afina.core.files import sha256_of
+from afina.core.run import RunFolder
+from afina.recipe.load import validate
+from afina.recipe.recipe import Recipe
+from afina.stages.compare import compare, summary
+from afina.stages.prepare import prepare
+from afina.stages.report import report
+from afina.stages.train import train
+from tests.fakes.models import write_model
+
+ANSWER = "the answer is today in the red house of the hammer"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("base"))
+
+
+def write_examples(folder: Path, count: int = 60) -> None:
+    """Every question has the same answer, so that a random model learns it in a few steps."""
+    rows = [
+        {"messages": [{"role": "user", "content": f"hammer {number}"}, {"role": "assistant", "content": ANSWER}]}
+        for number in range(count)
+    ]
+    (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def recipe(folder: Path, base: Path, **compare: object) -> Recipe:
+    settings = {"max_new_tokens": 40, "resamples": 200, "pattern": "the .*", **compare}
+    return validate(
+        {
+            "name": "probe",
+            "base": str(base),
+            "data": {"examples": [str(folder / "examples.jsonl")], "split": {"val": 0.1, "test": 0.4}},
+            "adapter": {"rank": 8, "alpha": 16},
+            "train": {"max_steps": 30, "epochs": 30, "learning_rate": 0.02, "batch_tokens": 512, "micro_tokens": 512},
+            "compare": settings,
+        },
+        "recipe.yaml",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, base: Path) -> tuple[Path, Path, RunFolder]:
+    folder = tmp_path_factory.mktemp("run")
+    write_examples(folder)
+    run = RunFolder(folder / "probe")
+    with Events(run.events_path) as events:
+        prepare(recipe(folder, base), run, events)
+        train(recipe(folder, base), run, events)
+    return folder, base, run
+
+
+def test_a_tuned_model_is_better_than_its_base_and_the_same_work_is_not_done_twice(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    heard: list[Event] = []
+    result = compare(recipe(folder, base, examples=15), run, Events(listeners=(heard.append,)))
+    comparison: Comparison = result.comparison
+    assert (comparison.held_out, comparison.examples) == (24, 15)
+    verdicts = {cell.metric: cell.verdict for cell in comparison.differences}
+    assert verdicts["loss"] == verdicts["pattern"] == verdicts["exact"] == "better"
+    assert comparison.interval("exact", "tuned").value > 0.9
+    tasks = {event.task for event in heard if isinstance(event, Progress)}
+    assert len(tasks) == 4, "loss and answers of two contenders"
+    (finished,) = (event for event in heard if isinstance(event, StageFinished))
+    assert finished.summary == summary(comparison)
+    assert any(isinstance(event, Notice) and "15 held-out examples" in event.text for event in heard)
+
+    before = sha256_of(result.folder / "answers.jsonl")
+    again: list[Event] = []
+    assert compare(recipe(folder, base, examples=15), run, Events(listeners=(again.append,))).comparison == comparison
+    assert [type(event) for event in again] == [StageSkipped]
+    assert sha256_of(result.folder / "answers.jsonl") == before
+
+    page = report(recipe(folder, base), run, Events()).path.read_text(encoding="utf-8")
+    assert "hammer" in page
+
+
+def test_the_summary_names_loss_and_style_of_both(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    comparison = compare(recipe(folder, base, examples=15), run, Events()).comparison
+    text = summary(comparison)
+    assert text.startswith("held-out loss ")
+    assert "style obeyed 0 % → 100 % (80–100 %)" in text
+
+
+def test_one_contender_alone_has_numbers_and_no_differences(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    comparison = compare(recipe(folder, base, contenders=["prompt"], pattern=None), run, Events()).comparison
+    assert comparison.contenders == ("prompt",)
+    assert comparison.differences == ()
+    assert "→" not in summary(comparison)
+    assert load_comparison(run.stage("compare")) == comparison
+
+
+def test_a_pattern_that_never_ends_is_an_error_before_any_model_is_loaded(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    heard: list[Event] = []
+    with pytest.raises(RecipeError, match=r"takes too long on the expected answer of .*examples\.jsonl:"):
+        compare(recipe(folder, base, pattern=r"(([a-z]+) ?)+!"), run, Events(listeners=(heard.append,)))
+    assert not any(isinstance(event, Progress) for event in heard)
+
+
+def test_expected_answers_that_break_the_pattern_are_told(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    heard: list[Event] = []
+    compare(recipe(folder, base, pattern="never", examples=3, max_new_tokens=3), run, Events(listeners=(heard.append,)))
+    assert any(isinstance(event, Notice) and event.text.startswith("3 of 3 expected answers") for event in heard)
+
+
+def test_no_held_out_example_is_an_error(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    held_out = run.stage("prepare") / "test.jsonl"
+    kept = held_out.read_bytes()
+    held_out.write_bytes(b"")
+    try:
+        with pytest.raises(DataError, match="no held-out example"):
+            compare(recipe(folder, base), run, Events())
+    finally:
+        held_out.write_bytes(kept)
+
+
+def test_a_run_that_is_not_trained_is_told_what_to_type(tmp_path: Path, base: Path) -> None:
+    with pytest.raises(RecipeError, match="no finished stage 'prepare'"):
+        compare(recipe(tmp_path, base), RunFolder(tmp_path / "probe"), Events())

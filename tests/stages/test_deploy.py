@@ -1,0 +1,206 @@
+"""The deploy stage: where the model goes, what is proved there, and when it is done again."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from afina.core.errors import DataError, QualityError, RecipeError, ServiceError
+from afina.core.events import Event, Events, Notice, StageSkipped, StageStarted
+from afina.core.run import RunFolder
+from afina.stages.deploy import choose_context, choose_gguf, deploy, require_destination
+from tests.fakes.chain import SENTENCE, write_chain_gguf
+from tests.fakes.ollama import FakeOllama, Fault
+from tests.fakes.runs import write_exported_run
+
+
+@pytest.fixture(autouse=True)
+def no_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs on this machine, these tests find an Ollama only where they started one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{probe.getsockname()[1]}")
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOllama]:
+    (tmp_path / "ollama").mkdir()
+    with FakeOllama(tmp_path / "ollama") as running:
+        monkeypatch.setenv("OLLAMA_HOST", running.address)
+        yield running
+
+
+@pytest.fixture
+def heard() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def events(heard: list[Event]) -> Events:
+    return Events(listeners=(heard.append,))
+
+
+def test_without_ollama_the_embedded_server_is_proved(tmp_path: Path, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    result = deploy(recipe, run, events)
+    assert (result.destination, result.model, result.answer) == ("embedded", "shop-f32.gguf", SENTENCE)
+    assert result.gguf == run.stage("export") / "shop-f32.gguf"
+    assert (result.chat, result.serve) == ("afina chat shop", "afina serve shop")
+    assert result.tokens_per_second > 0
+    manifest = run.manifest("deploy")
+    assert manifest is not None
+    assert manifest.outputs.keys() == {"llama.log"}
+
+
+def test_where_ollama_answers_the_model_goes_there(tmp_path: Path, fake: FakeOllama, events: Events, heard: list[Event]) -> None:
+    recipe, run = write_exported_run(tmp_path, system="You sell tools.")
+    result = deploy(recipe, run, events)
+    assert (result.destination, result.model, result.version, result.answer) == ("ollama", "shop:latest", "shop:v1", SENTENCE)
+    assert result.chat == "ollama run shop"
+    assert fake.made["shop:latest"].system == "You sell tools."
+    assert any(isinstance(event, Notice) and "success" in event.text for event in heard)
+
+
+def test_the_embedded_server_can_be_chosen_although_ollama_answers(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path, deploy={"to": "embedded"})
+    assert deploy(recipe, run, events).destination == "embedded"
+    assert fake.requests == []
+
+
+def test_ollama_where_it_is_asked_for_and_not_there_is_an_error_before_any_work(tmp_path: Path, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path, deploy={"to": "ollama"})
+    with pytest.raises(ServiceError, match="Ollama does not answer at http://127.0.0.1") as caught:
+        require_destination(recipe)
+    assert caught.value.exit_code == 5
+    assert "ollama serve" in caught.value.fix
+    with pytest.raises(ServiceError, match="does not answer"):
+        deploy(recipe, run, events)
+    assert run.manifest("deploy") is None
+
+
+def test_an_old_ollama_is_passed_over_with_a_warning_or_is_an_error(
+    tmp_path: Path, fake: FakeOllama, events: Events, heard: list[Event]
+) -> None:
+    fake.faults.add(Fault.OLD)
+    recipe, run = write_exported_run(tmp_path)
+    assert deploy(recipe, run, events).destination == "embedded"
+    assert any(isinstance(event, Notice) and event.level == "warning" and "0.12.6" in event.text for event in heard)
+    wanted = recipe.model_copy(update={"deploy": recipe.deploy.model_copy(update={"to": "ollama"})})
+    with pytest.raises(ServiceError, match=r"0\.12\.6"):
+        deploy(wanted, run, events)
+
+
+def test_ollama_refusing_the_model_is_an_error_and_the_stage_is_not_done(
+    tmp_path: Path, fake: FakeOllama, events: Events
+) -> None:
+    fake.faults.add(Fault.CREATE_IN_STREAM)
+    recipe, run = write_exported_run(tmp_path)
+    with pytest.raises(ServiceError, match="refuses: failed to validate GGUF"):
+        deploy(recipe, run, events)
+    assert run.manifest("deploy") is None
+    fake.faults.clear()
+    assert deploy(recipe, run, events).version == "shop:v1"
+
+
+def test_what_was_deployed_is_not_deployed_again(tmp_path: Path, events: Events, heard: list[Event]) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    first = deploy(recipe, run, events)
+    assert deploy(recipe, run, events) == first
+    assert isinstance(heard[-1], StageSkipped)
+
+
+def test_another_destination_is_another_deployment(tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    assert deploy(recipe, run, events).destination == "embedded"
+    (tmp_path / "ollama").mkdir()
+    with FakeOllama(tmp_path / "ollama") as running:
+        monkeypatch.setenv("OLLAMA_HOST", running.address)
+        assert deploy(recipe, run, events).destination == "ollama"
+
+
+def test_a_model_that_was_deleted_from_ollama_is_made_again(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    deploy(recipe, run, events)
+    fake.made.clear()
+    assert deploy(recipe, run, events).version == "shop:v1"
+    assert "shop:latest" in fake.made
+
+
+def test_a_model_that_never_stops_is_not_deployed(tmp_path: Path, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path, ends=False)
+    with pytest.raises(QualityError, match="none of 2 answers ended by itself") as caught:
+        deploy(recipe, run, events)
+    assert caught.value.exit_code == 6
+    assert run.manifest("deploy") is None
+
+
+def test_a_file_with_another_template_than_training_is_not_deployed(tmp_path: Path, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    template = tmp_path / "other.jinja"
+    template.write_text(
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"
+    )
+    with pytest.raises(QualityError, match="another text than in training"):
+        deploy(recipe.model_copy(update={"chat_template": str(template)}), run, events)
+
+
+def test_the_smallest_file_is_deployed_unless_a_type_is_named(tmp_path: Path) -> None:
+    recipe, run = write_exported_run(tmp_path, export={"types": ["f32", "f16"]})
+    large, small = run.stage("export") / "shop-f32.gguf", run.stage("export") / "shop-f16.gguf"
+    small.write_bytes(b"x")
+    run.finish("export", inputs={"train": "1"}, result={}, seconds=0.1, outputs=[large, small])
+    assert choose_gguf(recipe, run) == small
+    named = recipe.model_copy(update={"deploy": recipe.deploy.model_copy(update={"type": "f32"})})
+    assert choose_gguf(named, run) == large
+
+
+def test_a_type_that_is_not_exported_is_an_error_before_any_work(tmp_path: Path) -> None:
+    recipe, _run = write_exported_run(tmp_path, deploy={"type": "q8_0"})
+    with pytest.raises(RecipeError, match="deploy.type is q8_0; export.types makes f32"):
+        require_destination(recipe)
+
+
+def test_a_file_that_changed_since_is_an_error(tmp_path: Path, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    (run.stage("export") / "shop-f32.gguf").write_bytes(b"x")
+    with pytest.raises(DataError, match="gone or has changed"):
+        deploy(recipe, run, events)
+
+
+def test_a_broken_file_is_an_error_with_llama_cpp_s_words(tmp_path: Path, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    broken = run.stage("export") / "shop-f32.gguf"
+    broken.write_bytes(write_chain_gguf(tmp_path / "x.gguf").read_bytes()[:-5000])
+    run.finish("export", inputs={"train": "1"}, result={}, seconds=0.1, outputs=[broken])
+    with pytest.raises(DataError, match="failed to load model"):
+        deploy(recipe, run, events)
+
+
+def test_a_run_that_was_not_exported_says_what_to_type(tmp_path: Path, events: Events) -> None:
+    recipe, _run = write_exported_run(tmp_path)
+    with pytest.raises(RecipeError, match="no finished stage 'export'") as caught:
+        deploy(recipe, RunFolder(tmp_path / "runs" / "other"), events)
+    assert caught.value.fix == "afina export other"
+
+
+@pytest.mark.parametrize(("wanted", "context"), [("auto", 2048), (512, 512)])
+def test_the_context_is_at_most_what_the_base_holds(tmp_path: Path, wanted: str | int, context: int) -> None:
+    recipe, _run = write_exported_run(tmp_path, deploy={"context": wanted})
+    assert choose_context(recipe) == context
+
+
+def test_a_context_beyond_the_base_is_an_error_before_any_work(tmp_path: Path) -> None:
+    recipe, _run = write_exported_run(tmp_path, deploy={"context": 100_000})
+    with pytest.raises(RecipeError, match="holds 2048 tokens"):
+        require_destination(recipe)
+
+
+def test_the_plan_says_file_size_and_place(tmp_path: Path, events: Events, heard: list[Event]) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    deploy(recipe, run, events)
+    (plan,) = [event.plan for event in heard if isinstance(event, StageStarted)]
+    assert plan == "shop-f32.gguf (3.2 MiB) to the embedded llama.cpp, 2048 tokens of context"

@@ -1,0 +1,140 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import afina
+from afina.core.errors import RecipeError
+from afina.core.events import Events, Metric, StageStarted
+from afina.core.run import RunFolder
+from afina.stages.report import gather, report
+from tests.fakes.finished_run import recipe, write_run
+from tests.report.reading import read
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return write_run(tmp_path / "soporte")
+
+
+def test_the_page_tells_the_whole_run(run: RunFolder) -> None:
+    path = report(recipe(), run, Events()).path
+    page = read(path.read_text(encoding="utf-8"))
+    assert path == run.root / "report.html"
+    assert "better than the base in 6 of 6 measures" in page.text
+    assert "data/viejo.jsonl:1002" in page.text
+    assert "the last message is the user's <script>alert(1)</script>" in page.text
+    assert "export/soporte-q8_0.gguf" in page.text
+    assert "afina chat soporte" in page.text
+    assert "1 min 32 s" in page.text
+    assert len(page.all("article")) == 30
+    assert len(page.all("svg", "estimates")) == 6
+    assert page.all("html") == [{"lang": "en"}]
+
+
+@pytest.mark.parametrize("through", ["prepare", "train", "compare", "export"])
+def test_a_run_on_its_way_has_a_page_too(tmp_path: Path, through: str) -> None:
+    run = write_run(tmp_path / "soporte", through=through)
+    page = read(report(recipe(), run, Events()).path.read_text(encoding="utf-8"))
+    assert ("afina train soporte" in page.text) == (through == "prepare")
+    assert ("afina chat soporte" in page.text) == (through == "export")
+
+
+def test_nothing_prepared_is_an_error_that_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no finished stage 'prepare'") as caught:
+        report(recipe(), RunFolder(tmp_path / "soporte"), Events())
+    assert caught.value.fix == "afina prepare soporte"
+
+
+def test_one_held_out_example_has_values_and_no_intervals(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "soporte", through="compare", examples=1)
+    page = gather(recipe(), run)
+    assert page.measures[0].values[0][1] == "one example"
+    assert page.measures[0].verdict == "too close to tell"
+    assert read(report(recipe(), run, Events()).path.read_text(encoding="utf-8")).text.count("one example") >= 6
+
+
+def test_the_same_run_gives_the_same_page(run: RunFolder) -> None:
+    first = report(recipe(), run, Events()).path.read_bytes()
+    assert report(recipe(), run, Events()).path.read_bytes() == first
+
+
+def curve_of(
+    run: RunFolder, *events: StageStarted | Metric
+) -> tuple[tuple[tuple[int, float], ...], tuple[tuple[int, float], ...]]:
+    with Events(run.events_path) as log:
+        for event in events:
+            log.emit(event)
+    curve = gather(recipe(), run).curve
+    assert curve is not None
+    return curve.training, curve.validation
+
+
+def loss(step: int, value: float) -> Metric:
+    return Metric("train", step, {"loss": value})
+
+
+def validation(step: int, value: float) -> Metric:
+    return Metric("train", step, {"val_loss": value})
+
+
+def test_steps_that_a_resumed_training_did_again_count_once(run: RunFolder) -> None:
+    start = StageStarted("train", "")
+    training, val = curve_of(
+        run,
+        start,
+        validation(0, 4),
+        loss(1, 3),
+        loss(2, 2.5),
+        validation(2, 2.4),
+        loss(3, 2.2),
+        loss(4, 2.1),
+        start,
+        loss(3, 2.0),
+        loss(4, 1.9),
+    )
+    assert list(training) == [(1, 3), (2, 2.5), (3, 2.0), (4, 1.9)]
+    assert list(val) == [(0, 4), (2, 2.4)]
+
+
+def test_an_earlier_training_is_not_on_the_curve(run: RunFolder) -> None:
+    training, val = curve_of(run, StageStarted("train", ""), loss(1, 9), loss(2, 8))
+    assert list(training) == [(1, 9), (2, 8)]
+    assert list(val) == [], "the earlier training's validation is gone, too"
+
+
+def test_a_page_in_spanish_says_so(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("afina.stages.report.language", lambda: "es")
+    monkeypatch.setattr("afina.stages.report.catalogue", lambda code: {"better": "mejor"})
+    assert gather(recipe(), run).language == "es"
+
+
+def test_a_language_without_catalogue_is_written_and_called_english(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFINA_LANG", "qq")
+    assert gather(recipe(), run).language == "en"
+
+
+def test_the_report_needs_no_torch(run: RunFolder) -> None:
+    code = "import sys, afina.stages.report; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(afina.__file__).parent.parent)}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
+
+
+def test_refused_rows_are_grouped_by_the_check_that_refused_most(run: RunFolder) -> None:
+    assert {check: len(rows) for check, rows in gather(recipe(), run).refused.items()} == {
+        "too-long": 17,
+        "no-answer": 1,
+        "not-json": 1,
+    }
+
+
+def test_answers_come_from_the_file_line_by_line(run: RunFolder) -> None:
+    path = run.stage("compare") / "answers.jsonl"
+    record = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+    record["answers"]["tuned"]["text"] = "línea 1\u2028línea 2\x00"
+    path.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = read(report(recipe(), run, Events()).path.read_text(encoding="utf-8"))
+    assert "línea 1\u2028línea 2␀" in page.text
