@@ -63,7 +63,7 @@ def texts_in(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     yield from (text for call in doors(tree) if isinstance(text := literal(call), str))
     if path.parent.name == "cli":
-        yield from (str(ast.literal_eval(node.value)) for node in tree.body if is_help(node))
+        yield from (str(ast.literal_eval(node.value)) for node in tree.body if isinstance(node, ast.Assign) and is_help(node))
     if path == RECIPE:
         yield from field_explanations(tree)
 
@@ -79,8 +79,8 @@ def literal(call: ast.Call) -> object:
     return call.args[0].value if len(call.args) == 1 and isinstance(call.args[0], ast.Constant) else None
 
 
-def is_help(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id == "HELP" for target in node.targets)
+def is_help(node: ast.Assign) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == "HELP" for target in node.targets)
 
 
 def field_explanations(tree: ast.Module) -> Iterator[str]:

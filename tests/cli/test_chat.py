@@ -6,17 +6,19 @@ import io
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from afina.cli.chat import questions
 from afina.cli.main import main
+from afina.data.conversation import Message
 from afina.infer.llama import LlamaServer
 from tests.fakes.chain import SENTENCE
 from tests.fakes.runs import write_exported_run
@@ -93,11 +95,12 @@ def test_the_model_reads_the_system_message_and_what_was_said_so_far(
 ) -> None:
     read: list[list[tuple[str, str]]] = []
     render = LlamaServer.render
-    monkeypatch.setattr(
-        LlamaServer,
-        "render",
-        lambda self, messages: (read.append([(m.role, m.content) for m in messages]), render(self, messages))[1],
-    )
+
+    def heard(server: LlamaServer, messages: Sequence[Message]) -> str:
+        read.append([(message.role, message.content) for message in messages])
+        return render(server, messages)
+
+    monkeypatch.setattr(LlamaServer, "render", heard)
     type_into(monkeypatch, b"one\ntwo\n/reset\nthree\n/system Be rude.\nfour\n/system -\nfive\n/bye\nsix\n")
     assert main(["chat", "shop", "--runs", str(runs)]) == 0
     system = ("system", "You sell tools.")
@@ -191,7 +194,8 @@ class Terminal:
     def wait_for(self, text: str, seconds: float = 30) -> None:
         end = time.monotonic() + seconds
         while text not in self.seen[self._place :]:
-            assert time.monotonic() < end, f"{text!r} is not in {self.seen[self._place :][-500:]!r}"
+            readable, _w, _x = select.select([self._master], [], [], max(0.0, end - time.monotonic()))
+            assert readable, f"{text!r} is not in {self.seen[self._place :][-500:]!r}"
             try:
                 self.seen += os.read(self._master, 4096).decode(errors="replace")
             except OSError:  # the other side is closed
@@ -245,7 +249,9 @@ def test_bye_leaves(terminal: Terminal) -> None:
 @pty_only
 def test_ctrl_c_empties_the_line_and_the_program_stays(terminal: Terminal) -> None:
     terminal.wait_for(">>> ")
-    terminal.type("half a quest\x03")
+    terminal.type("half a quest")
+    terminal.wait_for("half a quest")  # the line editor has it
+    terminal.type("\x03")
     terminal.wait_for("/bye leaves")
     terminal.wait_for(">>> ")
     terminal.type("Hello?\n")

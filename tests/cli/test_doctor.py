@@ -86,7 +86,8 @@ def test_json_holds_the_same_findings(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 def test_the_quick_part_imports_nothing_heavy() -> None:
-    code = f"import sys; from afina.cli.main import main; main(['doctor', '--json']); print([n for n in {HEAVY} if n in sys.modules])"
+    code = "import sys; from afina.cli.main import main; main(['doctor', '--json'])"
+    code += f"; print([name for name in {HEAVY} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -1,12 +1,13 @@
 """A real model whose next token depends on the last one alone: it says one sentence and stops, or says it for ever.
 
-Embeddings are one-hot and the layers add nothing, so the output layer is a table from token to token. It runs in torch and in llama.cpp
-like any other model, in no time, and each of its answers is known beforehand.
+Embeddings are one-hot and the layers add nothing, so the output layer is a table from token to token. It runs in torch and in
+llama.cpp like any other model, in no time, and each of its answers is known beforehand.
 """
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import gguf
@@ -15,7 +16,7 @@ import torch
 import transformers
 
 from afina.data.tokenizer import Tokenizer
-from tests.fakes.models import CHATML, write_tokenizer
+from tests.fakes.models import write_tokenizer
 
 SENTENCE = "Hola, the answer is €7."
 WIDTH = 384  # at least the vocabulary, so that each token has a direction of its own
@@ -77,7 +78,7 @@ def write_chain_gguf(path: Path, *, ends: bool = True, sentence: str = SENTENCE,
     writer.add_token_merges([" ".join(pair) if isinstance(pair, list) else pair for pair in merges])
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHATML)
+    writer.add_chat_template(tokenizer.chat_template or "")
     if padding:
         writer.add_array("test.padding", [0] * padding)
     table = np.zeros((vocabulary, WIDTH), np.float32)
@@ -104,16 +105,13 @@ def write_chain_gguf(path: Path, *, ends: bool = True, sentence: str = SENTENCE,
 def _table(tokenizer: Tokenizer, ends: bool, sentence: str) -> torch.Tensor:
     """(V, V): 1 at [next, token]. The line end before an answer leads to the sentence, what is not in it to the end token."""
     ids = tokenizer.encode(sentence)
-    start = tokenizer.encode(CHATML_END)[-1]
+    start = tokenizer.encode("<|im_start|>assistant\n")[-1]
     assert len(set(ids)) == len(ids), "a chain says each token once"
     assert start not in ids
     end = tokenizer.special["<|im_end|>"]
-    following = dict.fromkeys(range(tokenizer.vocab_size), end) | {start: ids[0]} | dict(zip(ids, ids[1:], strict=False))
+    following = dict.fromkeys(range(tokenizer.vocab_size), end) | {start: ids[0]} | dict(pairwise(ids))
     following[ids[-1]] = end if ends else ids[0]
     table = torch.zeros(tokenizer.vocab_size, tokenizer.vocab_size)
     for token, after in following.items():
         table[after, token] = 1.0
     return table
-
-
-CHATML_END = "<|im_start|>assistant\n"

@@ -1,4 +1,4 @@
-"""An Ollama that is none, with the behaviour that was seen of Ollama 0.32.15: real blobs, real GGUF files, answers by the real llama.cpp.
+"""An Ollama that is none, with the behaviour that was seen of 0.32.15: real blobs, real GGUF files, answers by llama.cpp.
 
 ``faults`` make it behave as badly as the real one can: see ``Fault``.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import gguf
 
@@ -24,7 +24,7 @@ from afina.core.errors import DataError
 from afina.data.conversation import Message
 from afina.infer.llama import LlamaServer
 
-VALIDATION = "failed to validate GGUF with llama-quantize without compatibility patches: llama-quantize failed: exit status 1"  # as it says it
+VALIDATION = "failed to validate GGUF with llama-quantize without compatibility patches: llama-quantize failed: exit status 1"
 
 
 class Fault(Enum):
@@ -62,8 +62,8 @@ class FakeOllama:
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __enter__(self) -> FakeOllama:
-        fake = self
+    def __enter__(self) -> Self:
+        fake: FakeOllama = self
 
         class Handler(_Handler):
             ollama = fake

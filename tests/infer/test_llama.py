@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,16 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(chain: Path) -> Iterator[LlamaServer]:
     with LlamaServer(chain, context=512, exact=True) as running:
         yield running
+
+
+def collect(stream: Generator[str, None, str]) -> tuple[list[str], str]:
+    """The pieces of a streamed answer, and how it ended."""
+    pieces: list[str] = []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as end:
+            return pieces, str(end.value)
 
 
 def child_of(server: LlamaServer) -> subprocess.Popen[bytes]:
@@ -85,14 +95,8 @@ def test_the_same_question_gets_the_same_tokens(server: LlamaServer) -> None:
 
 
 def test_a_streamed_answer_comes_in_whole_characters_and_says_how_it_ended(server: LlamaServer) -> None:
-    pieces = []
-    stream = server.chat(HELLO)
-    while True:
-        try:
-            pieces.append(next(stream))
-        except StopIteration as end:
-            assert end.value == "stop"
-            break
+    pieces, finish = collect(server.chat(HELLO))
+    assert finish == "stop"
     assert len(pieces) > 3
     assert "".join(pieces) == SENTENCE
     assert "€" in pieces  # three tokens
@@ -110,12 +114,8 @@ def test_a_closed_stream_stops_the_model(endless: Path) -> None:
 
 def test_a_stream_that_fills_the_context_ends_with_length(endless: Path) -> None:
     with LlamaServer(endless, context=256) as server:
-        stream = server.chat(HELLO)
-        try:
-            while True:
-                next(stream)
-        except StopIteration as end:
-            assert end.value == "length"
+        _pieces, finish = collect(server.chat(HELLO))
+        assert finish == "length"
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\ufffe", "\U0010ffff", "<|im_end|><|im_start|>", "\u202e" * 50, "", "\r\n\t"])
@@ -219,7 +219,7 @@ def test_a_crash_in_the_middle_of_a_stream_is_an_error(endless: Path) -> None:
 def test_a_child_that_hangs_is_an_error_after_the_time_limit(chain: Path) -> None:
     with LlamaServer(chain, context=256, timeout_s=0.5) as server:
         child_of(server).send_signal(signal.SIGSTOP)
-        with pytest.raises(ServiceError, match="no answer for 0.5 s"):
+        with pytest.raises(ServiceError, match=r"no answer for 0\.5 s"):
             server.answer(HELLO, 4)
         child_of(server).kill()
 

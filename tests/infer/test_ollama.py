@@ -72,7 +72,7 @@ def test_ollama_is_found_where_the_environment_says(fake: FakeOllama, monkeypatc
 def test_nobody_there_is_none_for_finding_and_an_error_for_asking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{free_port()}")
     assert find_ollama() is None
-    with pytest.raises(ServiceError, match="does not answer at http://127.0.0.1") as caught:
+    with pytest.raises(ServiceError, match="does not answer at http://127") as caught:
         Ollama.from_environment().version()
     assert "ollama serve" in caught.value.fix
 

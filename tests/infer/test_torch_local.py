@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,7 +66,8 @@ def test_many_at_once_get_the_answers_that_each_gets_alone(family: str, tmp_path
 def test_the_tokens_are_those_of_transformers_own_generation(family: str, tmp_path: Path) -> None:
     engine = engine_of(write_model(tmp_path, family))
     prompt = engine.renderer.prompt_ids(HELLO)
-    wanted = engine.model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=list(engine.stop_ids))
+    model: Any = engine.model
+    wanted = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=list(engine.stop_ids))
     assert engine.greedy(prompt, 24) == wanted[0, len(prompt) :].tolist()
 
 
@@ -122,7 +124,7 @@ def test_generation_stops_where_the_context_ends(chain: TorchEngine) -> None:
 def test_numbers_that_are_none_are_an_error(tmp_path: Path) -> None:
     engine = engine_of(write_chain_model(tmp_path))
     with torch.no_grad():
-        engine.model.get_input_embeddings().weight.fill_(float("nan"))
+        next(engine.model.parameters()).fill_(float("nan"))
     with pytest.raises(QualityError, match="not finite"):
         engine.answer(HELLO, 4)
 

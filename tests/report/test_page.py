@@ -32,7 +32,7 @@ NOTHING_YET = Page(
 
 def exchange(text: str, *, obeyed: bool | None = True) -> Exchange:
     given = Given("tuned", "tuned", text, obeyed, exact=False, ended=True)
-    return Exchange(source=f"{text}.jsonl:1", earlier=(("system", text),), question=text, expected=text, given=(given,))
+    return Exchange(source="a/b.jsonl:1", earlier=(("system", text),), question=text, expected=text, given=(given,))
 
 
 def test_a_run_that_is_only_prepared_names_the_commands_of_what_is_missing() -> None:
@@ -62,7 +62,13 @@ def test_whatever_is_in_an_answer_is_text_on_the_page(text: str) -> None:
     )
     extra = len(page.tags) - len(plain.tags)
     assert extra == len(("details", "summary", "b", "span", "ul", "li", "code")), "no element but those of the refused row"
-    assert page.text.count(text) >= 8
+    assert page.text.count(text) >= 7
+
+
+def test_an_answer_names_its_file_and_keeps_the_whole_path_at_hand() -> None:
+    page = read(draw(replace(NOTHING_YET, exchanges=(exchange("x"),))))
+    assert "b.jsonl:1" in page.text
+    assert page.all("code", "place") == [{"class": "place", "title": "a/b.jsonl:1"}]
 
 
 def test_whether_the_style_is_obeyed_is_a_word_and_a_mark() -> None:

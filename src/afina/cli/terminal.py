@@ -31,22 +31,17 @@ def shown_events() -> Iterator[Listener]:
 
 
 class _Plain:
-    """One line an event; progress at most every few seconds and at its end."""
+    """One line an event; progress every few seconds, so that what is done at once says nothing."""
 
     def __init__(self) -> None:
-        self._last: dict[str, float] = {}
+        self._last: dict[str, float] = {}  # task → when it began, or when its last line was shown
 
     def show(self, event: Event) -> None:
         if isinstance(event, events.Progress):
             now = time.monotonic()
-            begun = event.task in self._last
-            due = now - self._last.get(event.task, now) >= _PLAIN_SECONDS
-            self._last.setdefault(event.task, now)
-            if not ((due and begun) or event.done == event.total):
+            if now - self._last.setdefault(event.task, now) < _PLAIN_SECONDS:
                 return
             self._last[event.task] = now
-            if event.done == event.total:
-                del self._last[event.task]
         if text := line(event):
             print(text, file=sys.stderr, flush=True)
 

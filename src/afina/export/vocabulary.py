@@ -59,11 +59,10 @@ _COMMENT = (
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """``keys`` of the GGUF; ``stop_ids`` end an answer; ``normal_form``: what the base brings text into first, llama.cpp not."""
+    """``keys`` of the GGUF; ``stop_ids`` end an answer."""
 
     keys: dict[str, KeyValue]
     stop_ids: tuple[int, ...]
-    normal_form: str | None
 
 
 def read_vocabulary(renderer: Renderer, vocab_size: int) -> Vocabulary:
@@ -87,7 +86,7 @@ def read_vocabulary(renderer: Renderer, vocab_size: int) -> Vocabulary:
     keys |= {f"tokenizer.ggml.{name}_token_id": number for name, number in named.items() if number is not None}
     keys["tokenizer.ggml.add_bos_token"] = tokenizer.adds_bos and _begins_with_bos(renderer)
     keys["tokenizer.chat_template"] = served_template(renderer.template, tokenizer)
-    return Vocabulary(keys, stops, _normal_form(pipeline["normalizer"]))
+    return Vocabulary(keys, stops)
 
 
 def stop_ids(renderer: Renderer) -> tuple[int, ...]:
@@ -241,7 +240,7 @@ def _adds_space(renderer: Renderer, pipeline: Mapping[str, Any]) -> bool:
     for step in steps:
         match step:
             case {"type": "Prepend", "prepend": "▁"}:
-                places = "always"
+                places = "text"
             case {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}:
                 escapes = "▁"
             case {"type": "Metaspace", "replacement": "▁", "prepend_scheme": str(scheme)}:
@@ -252,10 +251,16 @@ def _adds_space(renderer: Renderer, pipeline: Mapping[str, Any]) -> bool:
                 raise _unknown(renderer.tokenizer, json.dumps(step, ensure_ascii=False))
     if not escapes:
         raise _unknown(renderer.tokenizer, _("blanks that are not written as ▁"))
-    if places == "first":  # only where nothing special is in front: in a prompt that begins with a special token it is nowhere
-        prompt = _sample_prompt(renderer)
-        return not any(prompt.startswith(token) for token in renderer.tokenizer.special)
-    return places == "always"
+    if places in ("first", "always"):  # Metaspace, which puts no second blank where there is one
+        sections = _sections(renderer) if places == "always" else _sections(renderer)[:1]
+        return any(section and not section.startswith(" ") for section in sections)
+    return places == "text"
+
+
+def _sections(renderer: Renderer) -> list[str]:
+    """What a prompt holds between its special tokens; the first is empty where one stands at its beginning."""
+    special = "|".join(map(re.escape, sorted(renderer.tokenizer.special, key=len, reverse=True)))
+    return re.split(special, _sample_prompt(renderer))
 
 
 def _require_known(tokenizer: Tokenizer, pipeline: Mapping[str, Any]) -> None:
@@ -265,13 +270,10 @@ def _require_known(tokenizer: Tokenizer, pipeline: Mapping[str, Any]) -> None:
     for name in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
         if model[name]:
             raise _unknown(tokenizer, f"{name} {model[name]!r}")
-    if not model["byte_fallback"] and _normal_form(pipeline["normalizer"]) is None and pipeline["normalizer"] is not None:
-        raise _unknown(tokenizer, json.dumps(pipeline["normalizer"], ensure_ascii=False))
-
-
-def _normal_form(normalizer: Mapping[str, Any] | None) -> str | None:
-    steps = _sequence(normalizer, "normalizers")
-    return "NFC" if [step["type"] for step in steps] == ["NFC"] else None
+    if not model["byte_fallback"]:
+        for step in _sequence(pipeline["normalizer"], "normalizers"):
+            if step["type"] != "NFC":  # text is nearly always in NFC; check_reading counts what is not
+                raise _unknown(tokenizer, json.dumps(step, ensure_ascii=False))
 
 
 def _sequence(step: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, Any]]:

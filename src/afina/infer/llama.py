@@ -253,7 +253,7 @@ class LlamaServer:
         )
 
     def _lost(self, reason: str, patience_s: float = 2.0) -> ServiceError:
-        """The error for a child that ended, hangs, or broke off; it gets ``patience_s`` to end, so that its signal can be told."""
+        """The error for a child that ended or hangs; it gets ``patience_s`` to end, so that its signal can be told."""
         ended = ""
         if self._child is not None:
             with suppress(subprocess.TimeoutExpired):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -151,7 +152,7 @@ def _result(page: Page) -> Markup:
         element("th", _("measure"), scope="col"),
         element("th", _("95 % interval"), scope="col"),
         [element("th", title, scope="col", class_="number") for title in titles],
-        [element("th", _("difference"), scope="col", class_="number"), element("th", _("verdict"), scope="col")]
+        [element("th", _("difference"), scope="col", class_="number"), element("th", _("verdict"), scope="col", class_="verdict")]
         if with_difference
         else None,
     )
@@ -206,7 +207,10 @@ def _answers(page: Page) -> Markup:
 
 def _exchange(number: int, exchange: Exchange) -> Markup:
     head = element(
-        "div", element("span", f"{number}", class_="count"), element("code", exchange.source, class_="place"), class_="card-head"
+        "div",
+        element("span", f"{number}", class_="count"),
+        element("code", _file_name(exchange.source), title=exchange.source, class_="place"),
+        class_="card-head",
     )
     earlier = None
     if exchange.earlier:
@@ -222,6 +226,11 @@ def _exchange(number: int, exchange: Exchange) -> Markup:
         element("div", answers, class_="columns"),
         class_="card",
     )
+
+
+def _file_name(place: str) -> str:
+    """``tienda.jsonl:4`` of a place in a file."""
+    return re.split(r"[\\/]", place)[-1]
 
 
 def _answer(title: str, mark: str, text: str, marks: Sequence[Markup]) -> Markup:

@@ -41,6 +41,7 @@ nav { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin-top: 2rem; font
 nav a { color: var(--soft); text-decoration: none; border-bottom: 1px solid transparent; }
 nav a:hover { color: var(--ink); border-color: currentColor; }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.4rem, 1fr)); gap: 1.1rem 1.5rem; margin: 0; }
+.facts div { display: flex; flex-direction: column; justify-content: flex-end; }
 .facts dt { color: var(--soft); font-size: .82rem; }
 .facts dd { margin: 0; font-size: 1.15rem; overflow-wrap: anywhere; }
 .facts.small dd { font-size: 1rem; }
@@ -55,12 +56,13 @@ th .soft { font-size: .82rem; line-height: 1.4; }
 .number { text-align: right; white-space: nowrap; }
 td.number .soft { font-size: .82rem; }
 .measures th[scope=row] { width: 27%; }
-.measures .plot { width: 27%; padding-left: 1rem; padding-right: 1.75rem; }
-.measures .verdict { padding-left: .6rem; white-space: nowrap; }
+.measures .plot { width: 27%; min-width: 14rem; padding-left: 1rem; padding-right: 1.75rem; }
+.measures .verdict { min-width: 6.5rem; max-width: 9rem; padding-left: .6rem; }
 .ends { display: flex; justify-content: space-between; margin: .1rem -.9rem 0; color: var(--soft); font-size: .72rem;
     line-height: 1; }
 .ends span { min-width: 1.8rem; text-align: center; white-space: nowrap; }
 .word { white-space: nowrap; }
+.verdict .word { display: flex; gap: .4em; white-space: normal; }
 .good { color: var(--good); }
 .bad { color: var(--bad); }
 .unclear { color: var(--soft); }
@@ -141,11 +143,12 @@ footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line
   .measures th, .measures td, .sides th, .sides td, .stages th, .stages td { width: auto !important; padding: 0;
     border: 0; text-align: left; }
   .measures th, .measures .plot, .measures .verdict, .sides th, .stages th, .stages .bars { grid-column: 1 / -1; }
-  .measures .plot { padding: .6rem 1rem .8rem; }
-  .measures .verdict { margin-top: .5rem; padding-left: 0; }
+  .measures .plot { min-width: 0; padding: .6rem 1rem .8rem; }
+  .measures .verdict { max-width: none; margin-top: .5rem; padding-left: 0; }
   .sides th, .stages th { margin-bottom: .5rem; }
   .stages .bars { margin-bottom: .4rem; }
   td[data-title]::before { content: attr(data-title); display: block; color: var(--soft); font-size: .78rem; }
+  .measures .number .soft { white-space: normal; }
   .stages td:last-child { grid-column: span 2; }
   .columns { grid-auto-flow: row; gap: 1.1rem; }
   .card { padding: 1rem; }

@@ -26,7 +26,6 @@ from afina.infer.ollama import Ollama
 
 State = Literal["ok", "warning", "missing"]
 
-OLDEST_PYTHON = (3, 11)
 LITTLE_MEMORY = 2 * GIB  # the demo needs about half of it
 LITTLE_DISK = 2 * GIB
 TRY_TIMEOUT_S = 30.0
@@ -61,10 +60,7 @@ def examine(folder: Path) -> Diagnosis:
 
 
 def _python() -> Finding:
-    text = f"{platform.python_version()}, {sys.executable}"
-    if sys.version_info >= OLDEST_PYTHON:
-        return Finding("Python", "ok", text, essential=True)
-    return Finding("Python", "missing", text, _("install Python 3.11 or newer"), essential=True)
+    return Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}", essential=True)
 
 
 def _packages() -> Iterator[Finding]:
@@ -80,12 +76,13 @@ def _packages() -> Iterator[Finding]:
     base = [requirement for requirement in wanted if requirement.marker is None or requirement.marker.evaluate({"extra": ""})]
     problems = {requirement.name: problem for requirement in base if (problem := _problem_with(requirement))}
     for requirement in base:
-        if problem := problems.get(requirement.name):
-            yield Finding(requirement.name, "missing", problem, f'{INSTALL} "{requirement}"', essential=True)
+        if requirement.name in problems:
+            fix = f'{INSTALL} "{requirement}"'
+            yield Finding(requirement.name, "missing", problems[requirement.name], fix, essential=True)
         elif requirement.name == "torch":
             yield Finding("torch", "ok", version("torch"), essential=True)
-    fine = [f"{requirement.name} {version(requirement.name)}" for requirement in base if requirement.name not in problems]
-    yield Finding(_("packages"), "ok", ", ".join(name for name in fine if not name.startswith("torch ")))
+    others = [requirement.name for requirement in base if requirement.name not in {"torch", *problems}]
+    yield Finding(_("packages"), "ok", ", ".join(f"{name} {version(name)}" for name in others))
 
 
 def _problem_with(requirement: Requirement) -> str:

@@ -62,7 +62,7 @@ class ExportResult:
 
     ``compared`` types gave torch's ``tokens`` on ``prompts``; ``conversations`` were read alike; ``ends``: an answer ended.
     ``near_ties``: places where rounding decided between two tokens; ``early_ends``: answers that llama.cpp ends at a token whose
-    name it knows; ``unnormalized``: conversations with accents as separate characters, which llama.cpp would read otherwise.
+    name it knows; ``untidy``: conversations with unusual blanks or accents, which llama.cpp reads as other tokens.
     """
 
     files: dict[str, Path]
@@ -76,7 +76,7 @@ class ExportResult:
     near_ties: list[dict[str, Any]]
     early_ends: int
     conversations: int
-    unnormalized: int
+    untidy: int
 
 
 def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
@@ -206,19 +206,19 @@ def _prove(
     model: _Model, paths: dict[Kind, Path], held_out: Sequence[Conversation], asked: Sequence[Conversation], events: Events
 ) -> dict[str, Any]:
     """What each file reads and chooses, by llama.cpp, against our own."""
-    recipe, vocabulary = model.recipe, next(iter(model.plans.values())).vocabulary
+    recipe, stop_ids = model.recipe, next(iter(model.plans.values())).vocabulary.stop_ids
     references = _references(model, asked, events)
     context = max(len(reference.prompt_ids) for reference in references) + recipe.export.check_tokens + 1
     choices: dict[str, ChoiceCheck] = {}
     reading = None
     for kind in (kind for kind in paths if kind in NEAR_TIE):
         with LlamaServer(paths[kind], context=context, exact=True) as server:
-            reading = reading or check_reading(server, model.renderer, vocabulary, _spread(held_out, READ_CONVERSATIONS))
-            choices[kind] = check_choices(server, references, model.renderer.tokenizer, vocabulary.stop_ids, NEAR_TIE[kind])
+            reading = reading or check_reading(server, model.renderer, _spread(held_out, READ_CONVERSATIONS))
+            choices[kind] = check_choices(server, references, model.renderer.tokenizer, stop_ids, NEAR_TIE[kind])
     assert reading is not None  # kinds() sees to it that one file can be compared
-    if reading.unnormalized:
-        text = _("{count} of {all} held-out examples hold accents as separate characters; llama.cpp reads these as other tokens")
-        events.warn(NAME, text.format(count=reading.unnormalized, all=reading.conversations))
+    if reading.untidy:
+        text = _("{count} of {all} held-out examples have unusual blanks or accents, which llama.cpp reads as other tokens")
+        events.warn(NAME, text.format(count=reading.untidy, all=reading.conversations))
     return {
         "compared": list(choices),
         "prompts": len(references),
@@ -228,7 +228,7 @@ def _prove(
         ],
         "early_ends": sum(choice.early_ends for choice in choices.values()),
         "conversations": reading.conversations,
-        "unnormalized": reading.unnormalized,
+        "untidy": reading.untidy,
         "ends": _endings(model, paths, asked[:ASKED_TO_END], events),
     }
 

@@ -154,7 +154,9 @@ def _interval_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
 def _difference_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
     """``−2.370`` and ``−2.60 to −2.14``; for shares in percentage points."""
     scale, form = (1, "+.3f") if in_nats else (100, "+.0f")
-    value, low, high = (f"{scale * end:{form}}".replace("-", "−") for end in (interval.value, interval.low, interval.high))
+    value, low, high = (
+        f"{scale * end:{form}}".replace("-", "−") if end else "0" for end in (interval.value, interval.low, interval.high)
+    )
     unit = "" if in_nats else " " + _("points")
     if not math.isfinite(interval.high):
         return value + unit, _("one example")
