@@ -58,7 +58,9 @@ docs: setup-dev
 	@$(BIN)/python -m tools.docs
 
 bench: setup-dev
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for script in bench/*.py; do \
+		test -f "$$script" || { echo "there is nothing in bench/ yet"; exit 1; }; \
+		echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 COMPILE = .cache/lock/bin/uv pip compile --quiet --no-config --no-header --universal --python-version 3.11 --generate-hashes \
 	--excludes requirements/excluded.txt $(LOCK_OPTIONS)

@@ -21,6 +21,7 @@ from afina.cli.main import main
 from afina.data.conversation import Message
 from afina.infer.llama import LlamaServer
 from tests.fakes.chain import SENTENCE
+from tests.fakes.processes import children_of
 from tests.fakes.runs import write_exported_run
 
 
@@ -307,8 +308,3 @@ def test_what_was_typed_is_there_the_next_time(runs: Path) -> None:
     first.process.wait(timeout=20)
     first.close()
     assert "a memorable question" in (runs / "shop" / "logs" / "chat.history").read_text().replace("\\040", " ")
-
-
-def children_of(process: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=True)
-    return [int(word) for word in listed.stdout.split()]

@@ -20,6 +20,7 @@ import pytest
 from afina.cli.main import main
 from afina.stages.serve import example_request
 from tests.fakes.chain import SENTENCE
+from tests.fakes.processes import children_of, wait_until_gone
 from tests.fakes.runs import write_exported_run
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -69,8 +70,8 @@ def test_the_example_line_works_as_it_is_printed(served: tuple[subprocess.Popen[
 @posix_only
 def test_a_model_that_crashes_ends_serve_with_its_reason(served: tuple[subprocess.Popen[str], dict[str, Any]]) -> None:
     process, _said = served
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True)
-    os.kill(int(listed.stdout), signal.SIGKILL)
+    (child,) = children_of(process.pid)
+    os.kill(child, signal.SIGKILL)
     _out, err = process.communicate(timeout=20)
     assert process.returncode == 5
     assert "SIGKILL" in err
@@ -81,12 +82,11 @@ def test_a_model_that_crashes_ends_serve_with_its_reason(served: tuple[subproces
 def test_the_model_ends_with_a_killed_serve(served: tuple[subprocess.Popen[str], dict[str, Any]]) -> None:
     process, said = served
     assert answers(said["address"])
+    (child,) = children_of(process.pid)
     process.kill()
     process.wait()
-    for _attempt in range(100):
-        if not answers(said["address"]):
-            return
-    pytest.fail("the model is still served")
+    assert wait_until_gone(child)
+    assert not answers(said["address"])
 
 
 def test_a_port_in_use_is_an_error_before_anything_is_loaded(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

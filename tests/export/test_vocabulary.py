@@ -17,7 +17,7 @@ from tokenizers import Tokenizer as Pipeline
 from afina.core.errors import DataError
 from afina.data.conversation import Message
 from afina.data.render import Renderer
-from afina.data.template import ChatTemplate, choose_template
+from afina.data.template import CHATML, ChatTemplate, choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.export import vocabulary
 from afina.export.gguf import write_gguf
@@ -26,10 +26,13 @@ from afina.infer.llama import LlamaServer
 from afina.model.base import open_folder
 from afina.model.merge import MergedWeights
 from afina.model.weights import Checkpoint
-from tests.fakes.models import CHATML, write_tokenizer
+from tests.fakes.models import write_tokenizer
 from tests.fakes.vocabularies import END, TEXTS, byte_level, sentencepiece_like, split_by, write_model_around
 
-TEMPLATE = "{% for m in messages %}<|end|>{{ m['role'] + ':' + m['content'] }}<|end|>\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<|end|>{{ m['role'] + ':' + m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 WITH_BOS = "{{ bos_token }}" + TEMPLATE
 WORDS = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 
@@ -114,7 +117,10 @@ def test_runs_of_blanks_that_are_added_tokens_are_printed_as_blanks(tmp_path: Pa
 def test_special_tokens_that_swallow_white_space_are_named_phi_3(tmp_path: Path) -> None:
     pipeline = sentencepiece_like("normalizer")
     pipeline.add_special_tokens([AddedToken("<|user|>", rstrip=True), AddedToken("<|endoftext|>"), AddedToken(END, rstrip=True)])
-    template = "{% for m in messages %}<|user|>\n{{ m['content'] }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|user|>\n{% endif %}"
+    template = (
+        "{% for m in messages %}<|user|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|user|>\n{% endif %}"
+    )
     folder = write_model_around(tmp_path, pipeline, chat_template=template, bos_token="<s>")
     with served(folder) as (renderer, server):
         assert model_name("shop", renderer.tokenizer) == "phi-3 shop"
@@ -194,14 +200,18 @@ def test_llama_cpp_ends_at_a_token_whose_name_it_does_not_know(tmp_path: Path) -
     folder = write_model_around(tmp_path, pipeline, chat_template=TEMPLATE.replace(END, "<turn-end>"))
     end = pipeline.token_to_id("<turn-end>")
     with served(folder) as (_renderer, server):
-        reply = server.request("POST", "/completion", {"prompt": [5, 6], "n_predict": 3, "logit_bias": [[end, 1000.0]], "return_tokens": True})
+        reply = server.request(
+            "POST", "/completion", {"prompt": [5, 6], "n_predict": 3, "logit_bias": [[end, 1000.0]], "return_tokens": True}
+        )
     assert reply["stop_type"] == "eos"
     assert reply["tokens"] == [end]
 
 
 def test_the_bos_is_added_by_the_tokenizer_only_where_training_had_one(tmp_path: Path) -> None:
     for template, wanted in ((TEMPLATE, False), (WITH_BOS, True)):
-        folder = write_model_around(tmp_path / str(wanted), sentencepiece_like("normalizer"), chat_template=template, bos_token="<s>")
+        folder = write_model_around(
+            tmp_path / str(wanted), sentencepiece_like("normalizer"), chat_template=template, bos_token="<s>"
+        )
         renderer = renderer_of(folder)
         assert read_vocabulary(renderer, renderer.tokenizer.vocab_size).keys["tokenizer.ggml.add_bos_token"] is wanted
 
@@ -209,10 +219,14 @@ def test_the_bos_is_added_by_the_tokenizer_only_where_training_had_one(tmp_path:
 @pytest.mark.parametrize("beginning", ["", "\n", "  ", "{{ bos_token }}", "{%- if true %}x{% endif %}\n"])
 def test_the_served_template_renders_what_the_training_template_renders(beginning: str, tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
-    tokenizer = Tokenizer.load(tmp_path)  # has no BOS: the template prints nothing for it, llama.cpp would print a token of its choice
-    template = ChatTemplate("test", beginning + CHATML + "{{ pad_token }}", {"bos_token": "", "eos_token": "<|im_end|>", "pad_token": "!"})
+    tokenizer = Tokenizer.load(
+        tmp_path
+    )  # has no BOS: the template prints nothing for it, llama.cpp would print a token of its choice
+    template = ChatTemplate(
+        "test", beginning + CHATML + "{{ pad_token }}", {"bos_token": "", "eos_token": "<|im_end|>", "pad_token": "!"}
+    )
     served_text = served_template(template, tokenizer)
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - text, not HTML
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # text, not HTML
     messages = [{"role": "user", "content": "Hola"}]
     text = environment.from_string(served_text).render(messages=messages, bos_token="BOS", eos_token="EOS")
     assert text == template.render([Message("user", "Hola")], add_generation_prompt=False)

@@ -1,4 +1,4 @@
-"""Tokenizers of the kinds that bases have, trained here on text that holds everything a person can type, and a tiny model around each."""
+"""Tokenizers of the kinds that bases have, trained here on what a person can type, and a tiny model around each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -59,8 +58,8 @@ def split_by(expression: str) -> list[pre_tokenizers.PreTokenizer]:
 def sentencepiece_like(prefix: str, *, blank_runs: bool = False) -> Tokenizer:
     """BPE with bytes to fall back on, as converted from SentencePiece: each piece may be made of any two of its parts.
 
-    ``prefix``: where ▁ is put in front: ``normalizer`` (Llama 2), ``first``, ``always`` or ``never`` (Metaspace). ``blank_runs``: ▁▁ and
-    ▁▁▁▁ are added tokens too, as Gemma has it.
+    ``prefix``: where ▁ is put in front: ``normalizer`` (Llama 2), ``first``, ``always`` or ``never`` (Metaspace), nowhere (``gemma``).
+    ``blank_runs``: ▁▁ and ▁▁▁▁ are added tokens too, as Gemma has it.
     """
     learner = Tokenizer(models.BPE())
     learner.train_from_iterator(
@@ -118,5 +117,5 @@ def write_model_around(folder: Path, tokenizer: Tokenizer | Path, *, chat_templa
         bos_token_id=None,
         eos_token_id=None,
     )
-    transformers.LlamaForCausalLM(config).to(torch.float32).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return folder

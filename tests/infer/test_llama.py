@@ -24,6 +24,7 @@ from afina.infer import llama
 from afina.infer.llama import LlamaServer
 from afina.infer.torch_local import TorchEngine
 from tests.fakes.chain import SENTENCE, write_chain_gguf, write_chain_model
+from tests.fakes.processes import wait_until_gone
 
 HELLO = [Message("user", "Hello?")]
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -260,6 +261,14 @@ def test_the_child_dies_with_its_parent_even_by_kill_9(chain: Path, tmp_path: Pa
     assert wait_until_gone(child)
 
 
+def test_what_lies_in_the_user_s_folder_is_not_imported(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry))
+    monkeypatch.chdir(tmp_path)
+    with LlamaServer(chain, context=256) as server:
+        assert server.answer(HELLO, 64).text == SENTENCE
+
+
 @posix_only
 def test_the_child_does_not_hear_ctrl_c(chain: Path) -> None:
     with LlamaServer(chain, context=256) as server:
@@ -286,18 +295,3 @@ def test_openai_s_clients_get_the_answer_that_was_compared(server: LlamaServer) 
     reply = server.request("POST", "/v1/chat/completions", body)
     assert reply["choices"][0] == {"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": SENTENCE}}
     assert json.loads(json.dumps(reply))["model"] == "afina"
-
-
-def wait_until_gone(process: int, seconds: float = 10) -> bool:
-    """Whether a process that is not our child ends in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        stat = Path(f"/proc/{process}/stat")
-        if stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True  # dead, and nobody has asked how
-        time.sleep(0.05)
-    return False

@@ -27,7 +27,10 @@ Q = "model.layers.0.self_attn.q_proj.weight"
     [
         ("llama", {}),
         ("llama", {"use_rslora": True, "lora_alpha": 3}),
-        ("llama", {"rank_pattern": {"q_proj": 8, "layers.1.mlp.up_proj": 2}, "alpha_pattern": {"q_proj": 1, r".*\.1\..*o_proj": 32}}),
+        (
+            "llama",
+            {"rank_pattern": {"q_proj": 8, "layers.1.mlp.up_proj": 2}, "alpha_pattern": {"q_proj": 1, r".*\.1\..*o_proj": 32}},
+        ),
         ("qwen2", {"use_rslora": True, "rank_pattern": {"down_proj": 9}}),
         ("phi3", {}),
         ("gemma2", {"target_modules": ["q_proj", "down_proj"]}),

@@ -62,7 +62,9 @@ def whole_file(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("kept", [0, 4, 8, 20, -1], ids=["empty", "half a length", "no header", "half a header", "one byte short"])
+@pytest.mark.parametrize(
+    "kept", [0, 4, 8, 20, -1], ids=["empty", "half a length", "no header", "half a header", "one byte short"]
+)
 def test_a_cut_file_is_told_before_any_tensor_is_read(kept: int, tmp_path: Path) -> None:
     data = whole_file(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(data[:kept])

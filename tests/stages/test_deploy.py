@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from afina.core.errors import DataError, QualityError, RecipeError, ServiceError
-from afina.core.events import Event, Events, Notice, StageSkipped, StageStarted
+from afina.core.events import Event, Events, Notice, Progress, StageSkipped, StageStarted
 from afina.core.run import RunFolder
 from afina.stages.deploy import choose_context, choose_gguf, deploy, require_destination
 from tests.fakes.chain import SENTENCE, write_chain_gguf
@@ -62,6 +62,8 @@ def test_where_ollama_answers_the_model_goes_there(tmp_path: Path, fake: FakeOll
     assert result.chat == "ollama run shop"
     assert fake.made["shop:latest"].system == "You sell tools."
     assert any(isinstance(event, Notice) and "success" in event.text for event in heard)
+    sent = [(event.done, event.total) for event in heard if isinstance(event, Progress)]
+    assert sent == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_the_embedded_server_can_be_chosen_although_ollama_answers(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
@@ -79,6 +81,15 @@ def test_ollama_where_it_is_asked_for_and_not_there_is_an_error_before_any_work(
     with pytest.raises(ServiceError, match="does not answer"):
         deploy(recipe, run, events)
     assert run.manifest("deploy") is None
+
+
+def test_an_ollama_that_is_named_and_does_not_answer_is_passed_over_with_a_warning(
+    tmp_path: Path, events: Events, heard: list[Event]
+) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    assert deploy(recipe, run, events).destination == "embedded"
+    (warning,) = [event for event in heard if isinstance(event, Notice) and event.level == "warning"]
+    assert "no Ollama answers at OLLAMA_HOST (127.0.0.1:" in warning.text
 
 
 def test_an_old_ollama_is_passed_over_with_a_warning_or_is_an_error(

@@ -30,9 +30,9 @@ from afina.infer.llama import LlamaServer
 from afina.infer.torch_local import Step, TorchEngine
 from afina.model.merge import MergedWeights
 
-# Logits. Three times the largest difference measured on real small models (F16: 0.011 on 960 tokens; F32: 0.001, from
-# llama.cpp's table of GELU).
-NEAR_TIE: dict[Kind, float] = {"f32": 1e-2, "f16": 3e-2}
+# Logits. The largest differences of margins measured: F32 0.00002, in the Gemma family 0.004, from llama.cpp's table of GELU; F16
+# 0.011 on 960 tokens of real small models, 0.044 on random ones. A margin of 0.05 is 51 % against 49 % between the two tokens.
+NEAR_TIE: dict[Kind, float] = {"f32": 1e-2, "f16": 5e-2}
 # Relative root mean square error of a tensor: F32 exact, 11 and 8 bits of mantissa, 8 bits a block of 32.
 CEILING = {"F32": 0.0, "F16": 4e-4, "BF16": 3e-3, "Q8_0": 1.5e-2}
 _SHOWN_TOKENS = 6
@@ -87,7 +87,10 @@ class ChoiceCheck:
 
 def check_numbers(path: Path, plan: FilePlan, weights: MergedWeights) -> NumberCheck:
     """Reopens ``path`` with the ``gguf`` reader. Raises QualityError where keys, shapes or numbers are not those of the plan."""
-    reader = gguf.GGUFReader(path)
+    try:
+        reader = gguf.GGUFReader(path)
+    except (ValueError, IndexError, OSError) as cause:  # what the reader raises for a file that is cut
+        raise _not_as_written(path, str(cause)) from cause
     _require_keys(path, plan, reader)
     found = {tensor.name: tensor for tensor in reader.tensors}
     if list(found) != [tensor.name for tensor in plan.tensors]:
@@ -138,8 +141,8 @@ def check_choices(
     tokens = early_ends = 0
     ties: list[NearTie] = []
     for reference in references:
-        compared, found, ended_early = _compare(server, reference, tokenizer, frozenset(stop_ids), near_tie)
-        tokens += compared
+        found, ended_early = _compare(server, reference, tokenizer, frozenset(stop_ids), near_tie)
+        tokens += len(reference.steps)
         ties += found
         early_ends += ended_early
     return ChoiceCheck(len(references), tokens, tuple(ties), early_ends)
@@ -155,11 +158,11 @@ def check_ending(server: LlamaServer, conversations: Sequence[Conversation], max
 
 def _compare(
     server: LlamaServer, reference: Reference, tokenizer: Tokenizer, stop_ids: frozenset[int], near_tie: float
-) -> tuple[int, list[NearTie], bool]:
-    """Tokens compared, near ties, and whether llama.cpp ended at an end that torch does not know."""
+) -> tuple[list[NearTie], int]:
+    """Near ties, and how often llama.cpp ended at an end that torch does not know; the comparison goes on behind both."""
     wanted = [step.id for step in reference.steps]
     ties: list[NearTie] = []
-    place = 0
+    place = early_ends = 0
     while place < len(wanted):
         # One more than wanted where torch ended: llama.cpp must end there too.
         ends = wanted[-1] in stop_ids
@@ -171,7 +174,8 @@ def _compare(
                 raise _parted(reference, place, tokenizer, _("torch ended there"), got[same], None)
             break
         if same == len(got):
-            return place, ties, True
+            early_ends += 1
+            continue
         step = reference.steps[place]
         if step.margin >= near_tie or got[same] != step.runner_up:
             raise _parted(
@@ -184,7 +188,7 @@ def _compare(
             )
         ties.append(NearTie(reference.source, place, step.id, got[same], step.margin))
         place += 1
-    return len(wanted), ties, False
+    return ties, early_ends
 
 
 def _parted(

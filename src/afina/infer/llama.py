@@ -64,7 +64,8 @@ class LlamaServer:
         self.timeout_s = timeout_s
         self._temporary = None if log else tempfile.TemporaryDirectory(prefix="afina-llama-")
         self.log = log or Path(self._temporary.name if self._temporary else ".") / "llama.log"
-        self._command = [sys.executable, "-m", "afina.infer.llama_child"]
+        # -P: a json.py in the folder where the user happens to be must not be imported.
+        self._command = [sys.executable, "-P", "-m", "afina.infer.llama_child"]
         self._command += ["--gguf", str(gguf), "--context", str(context), "--log", str(self.log)]
         self._command += ["--port", str(port), "--threads", str(threads), "--name", name, *(["--exact"] if exact else [])]
         self._port = port

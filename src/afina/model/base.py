@@ -126,7 +126,7 @@ def _download(base: str, revision: str | None) -> Path:
     """The hub's snapshot of ``base`` in the local cache; the disk is checked first, an access token is taken from the hub's own
     settings.
     """
-    from huggingface_hub import HfApi, constants, snapshot_download  # heavy, and only needed for hub ids
+    from huggingface_hub import constants, snapshot_download  # heavy, and only needed for hub ids
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -135,15 +135,17 @@ def _download(base: str, revision: str | None) -> Path:
         RevisionNotFoundError,
     )
 
+    wanted = list(_HUB_FILES)
     try:
-        return Path(snapshot_download(base, revision=revision, allow_patterns=list(_HUB_FILES), local_files_only=True))
-    except LocalEntryNotFoundError:
+        cached = Path(snapshot_download(base, revision=revision, allow_patterns=wanted, local_files_only=True))
+        return open_folder(cached, base).folder
+    except (LocalEntryNotFoundError, DataError):
         pass  # not in the cache, or only in part
     try:
-        files = HfApi().model_info(base, revision=revision, files_metadata=True).siblings or []
-        wanted = [file.size or 0 for file in files if any(Path(file.rfilename).match(pattern) for pattern in _HUB_FILES)]
-        require_disk(Path(constants.HF_HUB_CACHE), sum(wanted), _("downloading {base}").format(base=base))
-        return Path(snapshot_download(base, revision=revision, allow_patterns=list(_HUB_FILES)))
+        files = snapshot_download(base, revision=revision, allow_patterns=wanted, dry_run=True)
+        missing = sum(file.file_size or 0 for file in files if file.will_download)
+        require_disk(Path(constants.HF_HUB_CACHE), missing, _("downloading {base}").format(base=base))
+        return Path(snapshot_download(base, revision=revision, allow_patterns=wanted))
     except GatedRepoError:
         what, fix = (
             _("the hub gives {base} only to accounts that accepted its licence"),
@@ -153,7 +155,7 @@ def _download(base: str, revision: str | None) -> Path:
         what, fix = _("the hub has no model {base}, or it is private"), _("check the spelling, or: hf auth login")
     except RevisionNotFoundError:
         what, fix = _("the model {base} has no such revision"), _("check 'revision' in the recipe")
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = type(error).__name__
         what, fix = (
             _("the hub cannot be reached for {base}") + f" ({reason})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,8 @@ def choose_ollama(recipe: Recipe, events: Events) -> Ollama | None:
         return ollama
     found = find_ollama()
     if found is None:
+        if wanted := os.environ.get("OLLAMA_HOST"):
+            events.warn(NAME, _("no Ollama answers at OLLAMA_HOST ({host}); the embedded server is taken").format(host=wanted))
         return None
     try:
         found.require_recent()
@@ -189,7 +192,7 @@ def _upload_progress(size: int, events: Events) -> Callable[[int], None]:
         nonlocal told
         if sent - told >= step or sent == size:
             told = sent
-            events.emit(Progress(NAME, _("upload"), sent // MIB, size // MIB, "MiB"))
+            events.emit(Progress(NAME, _("upload"), -(-sent // MIB), -(-size // MIB), "MiB"))
 
     return on_bytes
 

@@ -96,7 +96,6 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     model = _Model(recipe, base, adapter, renderer, weights, plans)
 
     def work(folder: Path) -> Outcome:
-        _clear(folder)
         require_disk(folder, _bytes(plans), _("the GGUF files of {name}").format(name=recipe.name))
         _require_memory(weights)
         for note in next(iter(plans.values())).layout.notes:
@@ -134,7 +133,6 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
                 tokens=recipe.export.check_tokens,
             ),
             work=work,
-            resumable=True,  # what a killed export left is half a copy and not worth keeping
         ),
     )
     files = {kind: run.stage(NAME) / file_name(recipe, kind) for kind in manifest.result["sizes"]}
@@ -298,13 +296,6 @@ def _float32_bytes(weights: MergedWeights) -> int:
 
 def _bytes(plans: dict[Kind, FilePlan]) -> int:
     return sum(map(bytes_of_file, plans.values()))
-
-
-def _clear(folder: Path) -> None:
-    """Takes away what a killed export left."""
-    for pattern in ("*.gguf", ".*.part"):
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def _record(kind: str, tie: NearTie, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""The command line: exit codes, words, and what is printed where."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from afina.cli import main as cli
+from afina.core.run import RunFolder
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    code = "import sys; from afina.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "heavy = {'torch', 'transformers', 'numpy', 'pydantic', 'xllamacpp'} & set(sys.modules); assert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    for command in cli.COMMANDS:
+        assert f"    {command.NAME} " in done.stdout
+
+
+def test_a_recipe_with_mistakes_ends_with_2_and_all_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {exampels: [a]}\ntrain: {epochs: many, sed: 1}\n")
+    assert cli.main(["run", str(path)]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == (
+        "error: \n"
+        f"  {path}:2: the key 'data.examples' is missing\n"
+        f"  {path}:2: unknown key 'data.exampels'; did you mean 'examples'?\n"
+        f"  {path}:3: train.epochs is 'many'; it should be a number\n"
+        f"  {path}:3: unknown key 'train.sed'; did you mean 'seed'?\n"
+        "what to do: correct the 4 lines named above\n"
+    )
+
+
+def test_an_error_is_data_with_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "nothing", "--json", "--runs", str(tmp_path)]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == "RecipeError"
+    assert error["exit_code"] == 2
+    assert "neither a recipe file nor a run named nothing" in error["what"]
+
+
+def test_a_run_that_is_misspelt_is_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "soporte").mkdir()
+    (tmp_path / "soporte" / "recipe.yaml").write_text("name: soporte\ndata: {examples: [a]}\n")
+    assert cli.main(["train", "soprte", "--runs", str(tmp_path)]) == 2
+    assert "did you mean 'soporte'?" in capsys.readouterr().err
+
+
+def test_a_file_of_examples_that_is_not_there_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {examples: [none.jsonl]}\n")
+    assert cli.main(["run", str(path), "--runs", str(tmp_path)]) == 3
+    assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_a_stage_before_its_time_says_which_one_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {examples: [none.jsonl]}\n")
+    assert cli.main(["train", str(path), "--runs", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "no finished stage 'prepare'" in told
+    assert "what to do: afina prepare x" in told
+
+
+def test_too_little_disk_is_told_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {examples: [a.jsonl]}\n")
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(total=10**9, used=10**9, free=1000))
+    assert cli.main(["run", str(path), "--runs", str(tmp_path)]) == 4
+    told = capsys.readouterr().err
+    assert "1000 B are free" in told
+    assert not (tmp_path / "x" / "prepare").exists()
+
+
+def test_two_runs_of_one_name_at_once_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {examples: [a.jsonl]}\n")
+    with RunFolder(tmp_path / "x").locked():
+        assert cli.main(["prepare", str(path), "--runs", str(tmp_path)]) == 4
+    assert "the run x is already being worked on" in capsys.readouterr().err
+
+
+def test_an_unknown_flag_ends_with_2_like_all_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "x", "--fast"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: unrecognized arguments: --fast")
+    assert "what to do: see: afina" in told
+
+
+def test_a_bug_of_ours_is_one_line_with_the_saved_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_args: object) -> int:
+        raise ZeroDivisionError("secret sauce")
+
+    monkeypatch.setattr("afina.cli.doctor.run", broken)
+    assert cli.main(["doctor"]) == 70
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "ZeroDivisionError: secret sauce" in told
+    saved = Path(told.split(" with ")[-1].strip())
+    assert "broken" in saved.read_text()
+    saved.unlink()
+
+
+def test_new_writes_a_recipe_that_runs_and_never_over_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["new", "soporte", "rows.csv"]) == 0
+    assert "next: afina run recipe.yaml" in capsys.readouterr().err
+    assert cli.main(["new", "soporte"]) == 2
+    assert "recipe.yaml is there already" in capsys.readouterr().err
+    assert cli.main(["new", "Sopórte", "--output", "other.yaml"]) == 2
+    assert cli.main(["prepare", "recipe.yaml"]) == 3
+    assert "rows.csv" in capsys.readouterr().err

@@ -1,0 +1,192 @@
+"""The export stage on a prepared run with an adapter: what it leaves, what it refuses, what it does again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+
+from afina.core import hardware
+from afina.core.errors import DataError, QualityError, RecipeError, ResourceError
+from afina.core.events import Event, Events, Notice, Progress, StageSkipped
+from afina.core.run import RunFolder
+from afina.data.conversation import Message
+from afina.infer.llama import LlamaServer
+from afina.model.base import resolve_base
+from afina.model.load import load_model
+from afina.recipe.load import validate
+from afina.recipe.recipe import Recipe
+from afina.stages import export as stage
+from afina.stages.export import bytes_needed, export
+from afina.stages.prepare import prepare
+from tests.fakes.adapters import write_peft_adapter
+from tests.fakes.chain import SENTENCE, write_chain_model
+from tests.fakes.models import write_model
+
+Make = Callable[..., tuple[Recipe, RunFolder]]
+
+
+def make_trained_run(folder: Path, base: Path, **changes: Any) -> tuple[Recipe, RunFolder]:
+    examples = folder / "examples.jsonl"
+    words = ["hammer", "martillo", "red", "rojo", "today", "hoy"]
+    rows = [{"prompt": f"Hello, what does the {word} cost? ({n})", "completion": SENTENCE} for n in range(4) for word in words]
+    examples.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    tree = {
+        "name": "shop",
+        "base": str(base),
+        "data": {"examples": [str(examples)], "split": {"val": 0.1, "test": 0.2}},
+        "compare": {"max_new_tokens": 48},
+        "export": {"types": ["f16", "q8_0"], "check_prompts": 3, "check_tokens": 32},
+    }
+    recipe = validate({**tree, **changes}, "recipe.yaml")
+    run = RunFolder(folder / "runs" / "shop")
+    with Events() as events:
+        prepare(recipe, run, events)
+    adapter = run.stage("train") / "adapter"
+    write_peft_adapter(adapter, base, size=0.01)  # does something, and leaves the sentence as it is
+    run.finish("train", inputs={"seed": "1"}, result={}, seconds=0.1, outputs=sorted(adapter.glob("adapter_*")))
+    return recipe, run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """A recipe and the folder of a trained run of it, around a model that says one sentence and ends."""
+    folder = tmp_path_factory.mktemp("trained")
+    recipe, run = make_trained_run(folder, write_chain_model(folder / "base"))
+    return recipe, run.root
+
+
+@pytest.fixture
+def make(trained: tuple[Recipe, Path], tmp_path: Path) -> Make:
+    """The trained run, copied so that a test may do with it what it likes; arguments are settings of ``export``."""
+
+    def copy(**settings: Any) -> tuple[Recipe, RunFolder]:
+        recipe, root = trained
+        shutil.copytree(root, tmp_path / "runs" / "shop")
+        changed = recipe.export.model_copy(update=settings)
+        return recipe.model_copy(update={"export": changed}), RunFolder(tmp_path / "runs" / "shop")
+
+    return copy
+
+
+def exported(recipe: Recipe, run: RunFolder) -> tuple[stage.ExportResult, list[Event]]:
+    heard: list[Event] = []
+    with Events(listeners=(heard.append,)) as events:
+        return export(recipe, run, events), heard
+
+
+def test_the_files_are_there_proved_and_answer_as_they_were_trained(make: Make) -> None:
+    recipe, run = make()
+    result, heard = exported(recipe, run)
+    assert result.files == {kind: run.stage("export") / f"shop-{kind}.gguf" for kind in ("f16", "q8_0")}
+    assert result.sizes == {kind: path.stat().st_size for kind, path in result.files.items()}
+    assert result.compared == ["f16"]
+    assert (result.prompts, result.near_ties, result.early_ends, result.untidy) == (3, [], 0, 0)
+    assert result.tokens > 3 * 5
+    assert result.ends == {"f16": True, "q8_0": True}
+    assert 0 < result.worst_error["f16"] < 1e-3 < result.worst_error["q8_0"] < 1.5e-2
+    assert [path.name for path in sorted(run.stage("export").iterdir())] == ["manifest.json", "shop-f16.gguf", "shop-q8_0.gguf"]
+    assert {event.task for event in heard if isinstance(event, Progress)} == {
+        "shop-f16.gguf",
+        "shop-q8_0.gguf",
+        "torch's answers",
+    }
+    with LlamaServer(result.files["q8_0"], context=256) as server:
+        assert server.answer([Message("user", "Hello?")], 64).text == SENTENCE
+    assert gguf.GGUFReader(result.files["f16"]).fields["general.name"].contents() == "shop"
+
+
+def test_the_same_export_is_not_made_again_and_another_one_is(make: Make) -> None:
+    recipe, run = make(types=("f16",))
+    first, _heard = exported(recipe, run)
+    again, heard = exported(recipe, run)
+    assert again == first
+    assert any(isinstance(event, StageSkipped) for event in heard)
+    other = recipe.model_copy(update={"export": recipe.export.model_copy(update={"types": ("f32",)})})
+    changed, heard = exported(other, run)
+    assert not any(isinstance(event, StageSkipped) for event in heard)
+    assert list(changed.files) == changed.compared == ["f32"]
+
+
+def test_without_a_type_that_can_be_compared_a_temporary_f16_is_and_goes(make: Make) -> None:
+    recipe, run = make(types=("q8_0",))
+    result, _heard = exported(recipe, run)
+    assert result.compared == ["f16"]
+    assert list(result.files) == list(result.sizes) == ["q8_0"]
+    assert [path.name for path in sorted(run.stage("export").iterdir())] == ["manifest.json", "shop-q8_0.gguf"]
+
+
+def test_a_model_whose_answers_never_end_is_exported_with_a_warning(tmp_path: Path) -> None:
+    recipe, run = make_trained_run(tmp_path, write_chain_model(tmp_path / "base", ends=False))
+    result, heard = exported(recipe, run)
+    assert result.ends == {"f16": False, "q8_0": False}
+    warnings = [event.text for event in heard if isinstance(event, Notice) and event.level == "warning"]
+    assert warnings == ["no answer ended within 48 tokens: the model may need longer training"]
+
+
+def test_what_a_killed_export_left_is_taken_away(make: Make) -> None:
+    recipe, run = make(types=("f16",))
+    folder = run.stage("export")
+    folder.mkdir()
+    (folder / ".shop-f16.gguf.123.part").write_bytes(b"half")
+    (folder / "shop-bf16.gguf").write_bytes(b"of other types")
+    exported(recipe, run)
+    assert [path.name for path in sorted(folder.iterdir())] == ["manifest.json", "shop-f16.gguf"]
+
+
+def test_a_file_that_is_another_model_fails_and_the_stage_is_not_finished(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base is changed between the two sides: what was written is not what torch runs."""
+    recipe, run = make(types=("f16",))
+    other = write_chain_model(run.root / "other", sentence="What cost?")
+    monkeypatch.setattr(stage, "load_model", lambda _base, **settings: load_model(resolve_base(str(other)), **settings))
+    with pytest.raises(QualityError, match="llama.cpp and torch part at token 1 of the answer to .*examples.jsonl"):
+        exported(recipe, run)
+    assert run.manifest("export") is None
+
+
+def test_too_little_memory_for_the_check_is_known_before_anything_is_written(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, run = make()
+    monkeypatch.setattr(stage, "memory", lambda: hardware.Memory(2**30, 1000))
+    with pytest.raises(ResourceError, match=r"checking the export needs the model in float32, .*; 1000 B are free"):
+        exported(recipe, run)
+    assert list(run.stage("export").glob("*.gguf")) == []
+
+
+def test_too_little_disk_is_known_before_anything_is_written(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, run = make()
+    full = shutil.disk_usage(run.root)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+    with pytest.raises(ResourceError, match="the GGUF files of shop needs .*, 1000 B are free"):
+        exported(recipe, run)
+    assert list(run.stage("export").glob("*.gguf")) == []
+
+
+def test_the_disk_that_is_foretold_is_enough(make: Make) -> None:
+    recipe, run = make()
+    needed = bytes_needed(recipe, resolve_base(recipe.base, None))
+    result, _heard = exported(recipe, run)
+    assert sum(result.sizes.values()) <= needed <= 2 * sum(result.sizes.values())
+
+
+def test_a_base_that_llama_cpp_cannot_compute_is_refused_before_training(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+    recipe, _root = trained
+    base = write_model(tmp_path / "base", "llama", hidden_act="gelu")
+    with pytest.raises(DataError, match="llama.cpp cannot compute a llama model with hidden_act='gelu'"):
+        bytes_needed(recipe, resolve_base(str(base), None))
+
+
+def test_prompts_too_long_for_the_model_are_told(make: Make) -> None:
+    recipe, run = make(check_tokens=5000)
+    with pytest.raises(DataError, match="none of which leaves room for an answer"):
+        exported(recipe, run)
+
+
+def test_an_export_without_training_names_the_command(trained: tuple[Recipe, Path], tmp_path: Path) -> None:
+    recipe, _root = trained
+    with pytest.raises(RecipeError, match="has no finished stage 'prepare'"):
+        exported(recipe, RunFolder(tmp_path / "shop"))
