@@ -106,13 +106,9 @@ def test_a_right_file_passes_with_what_was_compared(exported: Exported, referenc
 
 def test_a_file_without_the_adapter_fails_where_the_answers_part(references: list[Reference], tmp_path: Path) -> None:
     bare = Exported(tmp_path, "f16", adapter=False)
-    with (
-        LlamaServer(bare.path, context=256, exact=True) as server,
-        pytest.raises(
-            QualityError,
-            match=r"part at token \d+ of the answer to shop\.jsonl:\d: torch chose \d+ '.+', llama\.cpp chose \d+ '.+'; torch's margin was",
-        ),
-    ):
+    place = r"part at token \d+ of the answer to shop\.jsonl:\d: "
+    what = place + r"torch chose \d+ '.+', llama\.cpp chose \d+ '.+'; torch's margin was"
+    with LlamaServer(bare.path, context=256, exact=True) as server, pytest.raises(QualityError, match=what):
         bare.choices(server, references)
 
 

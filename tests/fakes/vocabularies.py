@@ -58,7 +58,7 @@ def split_by(expression: str) -> list[pre_tokenizers.PreTokenizer]:
 def sentencepiece_like(prefix: str, *, blank_runs: bool = False) -> Tokenizer:
     """BPE with bytes to fall back on, as converted from SentencePiece: each piece may be made of any two of its parts.
 
-    ``prefix``: where ▁ is put in front: ``normalizer`` (Llama 2), ``first``, ``always`` or ``never`` (Metaspace), nowhere (``gemma``).
+    ``prefix``, where ▁ is put in front: ``normalizer`` (Llama 2), ``first``, ``always``, ``never`` (Metaspace), ``gemma``.
     ``blank_runs``: ▁▁ and ▁▁▁▁ are added tokens too, as Gemma has it.
     """
     learner = Tokenizer(models.BPE())
