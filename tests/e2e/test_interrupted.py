@@ -29,7 +29,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recipe.yaml").write_text(
         "name: shop\nbase: base\ndata: {examples: [examples.jsonl]}\nadapter: {rank: 8}\n"
         "train: {epochs: 6, batch_tokens: 128, learning_rate: 1e-2, save_every: 2}\n"
-        "compare: {examples: 6, max_new_tokens: 40}\nexport: {types: [f16], check_prompts: 2, check_tokens: 8}\ndeploy: {to: embedded}\n"
+        "compare: {examples: 6, max_new_tokens: 40}\nexport: {types: [f16], check_prompts: 2, check_tokens: 8}\n"
+        "deploy: {to: embedded}\n"
     )
     return folder
 

@@ -78,13 +78,19 @@ def test_a_margin_is_the_distance_of_the_two_greatest_logits(tmp_path: Path) -> 
     assert [step.id for step in steps] == engine.greedy(prompt, 5)
     with torch.inference_mode():
         logits = engine.model(torch.tensor([prompt])).logits[0, -1].topk(2)
-    assert [steps[0].id, steps[0].runner_up] == logits.indices.tolist()
+    assert steps[0].id == logits.indices[0]
     assert steps[0].margin == pytest.approx(float(logits.values[0] - logits.values[1]), abs=1e-5)
 
 
 def test_of_two_equal_tokens_the_lower_id_is_taken(chain: TorchEngine) -> None:
     steps, _chosen = torch_local._choose(torch.tensor([[0.0, 3.0, 3.0]]))
-    assert (steps[0].id, steps[0].margin, steps[0].runner_up) == (1, 0.0, 2)
+    assert (steps[0].id, steps[0].margin, steps[0].rivals) == (1, 0.0, {2: 0.0})
+
+
+def test_rivals_are_the_tokens_that_rounding_could_choose_instead() -> None:
+    steps, _chosen = torch_local._choose(torch.tensor([[3.0, 2.95, 0.0, 2.99], [1.0, 0.0, 0.0, 0.0]]))
+    assert steps[0].rivals == pytest.approx({1: 0.05, 3: 0.01}, abs=1e-5)
+    assert steps[1].rivals == {}
 
 
 def test_progress_reaches_the_number_of_questions(chain: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:

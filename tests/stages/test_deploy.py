@@ -215,3 +215,13 @@ def test_the_plan_says_file_size_and_place(tmp_path: Path, events: Events, heard
     deploy(recipe, run, events)
     (plan,) = [event.plan for event in heard if isinstance(event, StageStarted)]
     assert plan == "shop-f32.gguf (3.2 MiB) to the embedded llama.cpp, 2048 tokens of context"
+
+
+def test_a_model_that_export_found_endless_is_served_with_a_warning(tmp_path: Path, events: Events, heard: list[Event]) -> None:
+    recipe, run = write_exported_run(tmp_path, ends=False, deploy={"to": "embedded"}, compare={"max_new_tokens": 24})
+    exported = run.require("export")
+    gguf = run.stage("export") / "shop-f32.gguf"
+    run.finish("export", inputs=exported.inputs, result={"ends": {"f32": False}}, seconds=0.1, outputs=[gguf])
+    assert deploy(recipe, run, events).answer
+    (warning,) = [event for event in heard if isinstance(event, Notice) and event.level == "warning"]
+    assert "no answer ended by itself within 24 tokens" in warning.text

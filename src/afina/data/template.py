@@ -81,8 +81,12 @@ class ChatTemplate:
             ) from None
 
 
-def choose_template(setting: str, tokenizer: Tokenizer) -> ChatTemplate:
-    """The template that the recipe asks for: ``auto`` (the base's own, else ``plain``), a name, or a ``.jinja`` file."""
+def choose_template(setting: str, tokenizer: Tokenizer, *, ends_with_bos: bool = False) -> ChatTemplate:
+    """The template that the recipe asks for: ``auto`` (the base's own, else ``plain``), a name, or a ``.jinja`` file.
+
+    ``ends_with_bos`` is for bases that never learned their EOS: ``plain`` then ends an answer with BOS, which stands between the
+    texts that they were trained on.
+    """
     if setting == "auto":
         name, source = ("base", tokenizer.chat_template) if tokenizer.chat_template else ("plain", PLAIN)
     elif setting in NAMED:
@@ -106,6 +110,8 @@ def choose_template(setting: str, tokenizer: Tokenizer) -> ChatTemplate:
             fix=_("copy it to a .jinja file without strftime_now and name that file as chat_template"),
         )
     bindings = "".join(f"{{%- set {name} = {value} -%}}" for name, value in BOUND.items() if name in source)
+    if source == PLAIN and ends_with_bos:
+        source = PLAIN.replace("eos_token", "bos_token")
     start = "{{ bos_token }}" if name in NAMED and tokenizer.adds_bos else ""
     tokens = {
         "bos_token": tokenizer.bos_token or "",

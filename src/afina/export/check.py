@@ -4,13 +4,14 @@
  2. reading   prompts and whole held-out conversations: rendered and cut into tokens by llama.cpp, the same ids as in training
  3. choices   greedy tokens on held-out prompts: llama.cpp's against those of torch on the base with the adapter beside it
 
-Where the choices part, torch's margin between its two best tokens decides. Rounding moves margins a little: llama.cpp rounds
-activations to the type of the weights. Below NEAR_TIE such a place is a near tie, counted, and the comparison goes on behind
-torch's token. Above it, it is an error.
+Where the choices part, the margin decides by which torch's token is ahead of llama.cpp's. Rounding moves margins a little, for
+llama.cpp rounds activations to the type of the weights. Below NEAR_TIE such a place is a near tie, counted, and the comparison
+goes on behind torch's token. Above it, it is an error.
 """
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class NearTie:
-    """A place where rounding decided: ``position`` counts generated tokens from 0."""
+    """A place where rounding decided: ``position`` counts generated tokens from 0, ``margin`` is torch's."""
 
     source: Source
     position: int
@@ -177,7 +178,8 @@ def _compare(
             early_ends += 1
             continue
         step = reference.steps[place]
-        if step.margin >= near_tie or got[same] != step.runner_up:
+        margin = step.rivals.get(got[same], math.inf)
+        if margin >= near_tie:
             raise _parted(
                 reference,
                 place,
@@ -186,7 +188,7 @@ def _compare(
                 got[same],
                 step.margin,
             )
-        ties.append(NearTie(reference.source, place, step.id, got[same], step.margin))
+        ties.append(NearTie(reference.source, place, step.id, got[same], margin))
         place += 1
     return ties, early_ends
 

@@ -22,11 +22,12 @@ class EmbeddedModel:
 
 
 def prove_embedded(
-    gguf: Path, *, context: int, questions: Sequence[Question], bos: str | None, max_new_tokens: int, log: Path
+    gguf: Path, *, context: int, questions: Sequence[Question], bos: str | None, max_new_tokens: int, log: Path, must_end: bool
 ) -> EmbeddedModel:
     """A question that it really answered.
 
-    Raises QualityError where the text or the ids that llama.cpp reads are not those of training, or no answer ends by itself.
+    Raises QualityError where the text or the ids that llama.cpp reads are not those of training, or no answer ends by itself
+    although one ``must_end``.
     """
     start = time.monotonic()
     with LlamaServer(gguf, context=context, log=log) as server:
@@ -39,7 +40,7 @@ def prove_embedded(
             answer = server.answer(question.messages, max_new_tokens)
             return Reply(answer.text, answer.finish, len(question.ids), len(answer.ids), answer.seconds)
 
-        return EmbeddedModel(first_that_ends(questions, ask, max_new_tokens), start_seconds)
+        return EmbeddedModel(first_that_ends(questions, ask, max_new_tokens, must_end=must_end), start_seconds)
 
 
 def _require_same_ids(question: Question, got: Sequence[int]) -> None:

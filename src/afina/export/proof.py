@@ -30,12 +30,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Proof:
-    """A question that was answered, the answer ending by itself."""
+    """A question that was answered; ``ended``: the answer ended by itself."""
 
     question: str
     answer: str
     answer_tokens: int
     seconds: float
+    ended: bool
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,22 @@ def require_same_count(question: Question, count: int) -> None:
         )
 
 
-def first_that_ends(questions: Sequence[Question], ask: Callable[[Question], Reply], max_new_tokens: int) -> Proof:
-    """The first answer that ends by itself; QualityError where none does: such a model would talk on for ever."""
+def first_that_ends(
+    questions: Sequence[Question], ask: Callable[[Question], Reply], max_new_tokens: int, *, must_end: bool = True
+) -> Proof:
+    """The first answer that ends by itself, else the last one where none need end.
+
+    QualityError where none does and one must: such a model would talk on for ever.
+    """
+    last: Proof | None = None
     for question in questions:
         reply = ask(question)
         require_same_count(question, reply.prompt_tokens)
-        if reply.finish == "stop":
-            return Proof(question.asked, reply.text, reply.answer_tokens, reply.seconds)
+        last = Proof(question.asked, reply.text, reply.answer_tokens, reply.seconds, ended=reply.finish == "stop")
+        if last.ended:
+            return last
+    if last is not None and not must_end:
+        return last
     raise QualityError(
         _("none of {count} answers ended by itself within {limit} tokens").format(count=len(questions), limit=max_new_tokens),
         fix=_("train longer (train.epochs), or allow longer answers (compare.max_new_tokens)"),

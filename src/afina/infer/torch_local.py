@@ -22,16 +22,20 @@ from afina.infer.answer import Answer
 
 BATCH_TOKENS = 16_384  # prompt and answer tokens in the cache at once
 BATCH_ROWS = 64
+RIVAL = 0.1  # a logit this little below the greatest may be the greatest after rounding
 SMALL_MODEL = 32_000_000  # parameters; below, on a CPU, one thread is up to 40 times faster where other programs work as well
 
 
 @dataclass(frozen=True)
 class Step:
-    """One generated token. ``margin``: its logit minus that of ``runner_up``; near zero means that rounding decides."""
+    """One generated token. ``margin``: its logit minus the second greatest; near zero means that rounding decides.
+
+    ``rivals``: the tokens whose logit is less than RIVAL below, with their distance.
+    """
 
     id: int
     margin: float
-    runner_up: int
+    rivals: dict[int, float]
 
 
 class TorchEngine:
@@ -151,14 +155,18 @@ def _choose(logits: Tensor) -> tuple[list[Step], Tensor]:
     chosen = logits.argmax(-1)  # the first of equal ones
     best = logits.gather(1, chosen[:, None])[:, 0]
     others = logits.scatter(1, chosen[:, None], float("-inf"))
-    second, runner_up = others.max(-1)
+    second = others.amax(-1)
+    close = others > (best - RIVAL)[:, None]  # (B, V), seldom True
     if not best.isfinite().all():
         raise QualityError(
             _("the model's output is not finite: its weights or its adapter are broken"),
             fix=_("train again with a lower train.learning_rate, or check the base model's files"),
         )
     margins = (best - second).tolist()
-    return [Step(*values) for values in zip(chosen.tolist(), margins, runner_up.tolist(), strict=True)], chosen
+    rivals: list[dict[int, float]] = [{} for _row in margins]
+    for row, token in close.nonzero().tolist():
+        rivals[row][token] = float(best[row] - others[row, token])
+    return [Step(*values) for values in zip(chosen.tolist(), margins, rivals, strict=True)], chosen
 
 
 def _batches(lengths: Sequence[int], max_new_tokens: int) -> Iterator[list[int]]:

@@ -82,9 +82,11 @@ class Train(_Section):
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many steps, whatever the epochs say."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    """Size of a step at its highest; tiny models want ten times as much."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps in which the learning rate rises from zero; then it falls along a cosine."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Pull of the adapter towards zero at each step (AdamW)."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient; a longer one is shortened."""
     batch_tokens: Annotated[int, Field(ge=16)] = 4096
@@ -104,6 +106,7 @@ class Train(_Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number type of the frozen weights and the computation. auto: bfloat16 where the hardware has it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: an NVIDIA GPU where torch finds one, else the CPU."""
     seed: Annotated[int, Field(ge=0)] = 7
     """Decides the start of the adapter and the order of the examples."""
 

@@ -70,7 +70,16 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
         limit = _answer_limit(recipe, context)
         if ollama is None:
             log = folder / "llama.log"
-            embedded = prove_embedded(gguf, context=context, questions=questions, bos=bos, max_new_tokens=limit, log=log)
+            # Where export found that the model never stops, the file is as good as the training was: that is said, not refused.
+            must_end = bool(exported.result["ends"][gguf.stem.rpartition("-")[2]])
+            embedded = prove_embedded(
+                gguf, context=context, questions=questions, bos=bos, max_new_tokens=limit, log=log, must_end=must_end
+            )
+            if not embedded.proof.ended:
+                text = _(
+                    "no answer ended by itself within {limit} tokens; train longer (train.epochs) before anybody relies on it"
+                )
+                events.warn(NAME, text.format(limit=limit))
             return Outcome(_embedded_result(embedded.proof, gguf), [log], _summary(embedded.proof, gguf.name))
         model = deploy_to_ollama(
             ollama,
@@ -246,6 +255,9 @@ def _rate(proof: Proof) -> float:
 
 
 def _summary(proof: Proof, model: str) -> str:
-    return _("{model} answered by itself in {tokens} tokens, {rate:,.0f} tokens a second").format(
-        model=model, tokens=proof.answer_tokens, rate=_rate(proof)
+    text = (
+        _("{model} answered and stopped by itself after {tokens} tokens, {rate:,.0f} tokens a second")
+        if proof.ended
+        else _("{model} answered and did not stop within {tokens} tokens, {rate:,.0f} tokens a second")
     )
+    return text.format(model=model, tokens=proof.answer_tokens, rate=_rate(proof))

@@ -25,6 +25,7 @@ from afina.data.store import save_conversations
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.model.base import Base, describe, resolve_base
+from afina.model.head import twins
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
 from afina.stages.stage import Outcome, StageWork, run_stage
@@ -57,6 +58,7 @@ def prepare(recipe: Recipe, run: RunFolder, events: Events) -> Prepared:
     limit = max_tokens(recipe, base)
 
     def work(folder: Path) -> Outcome:
+        _tell_of_the_end(renderer, base, events)
         reading = read_examples(recipe.data, recipe.system, events)
         kept, rows, refused = _render(reading.conversations, renderer, limit, events)
         refusals = [*reading.refusals, *refused]
@@ -117,7 +119,26 @@ def build_renderer(recipe: Recipe, base: Base) -> Renderer:
             ),
             fix=_("take tokenizer and weights of the same model"),
         )
-    return Renderer.build(choose_template(recipe.chat_template, tokenizer), tokenizer)
+    renderer = Renderer.build(choose_template(recipe.chat_template, tokenizer), tokenizer)
+    unlearned_end = renderer.template.name == "plain" and twins(base, renderer.end_of_turn_id)
+    if unlearned_end and tokenizer.bos_id is not None and not twins(base, tokenizer.bos_id):
+        return Renderer.build(choose_template(recipe.chat_template, tokenizer, ends_with_bos=True), tokenizer)
+    return renderer
+
+
+def _tell_of_the_end(renderer: Renderer, base: Base, events: Events) -> None:
+    """Says where the base never learned the token that closes an answer: nothing would teach the model to stop."""
+    tokenizer = renderer.tokenizer
+    if renderer.template.name == "plain" and renderer.end_of_turn != tokenizer.eos_token:
+        text = _("{base} never learned its end token {eos}; answers end with {end} instead").format(
+            base=base.name, eos=tokenizer.eos_token, end=renderer.end_of_turn
+        )
+        events.info(NAME, text)
+    elif count := twins(base, renderer.end_of_turn_id):
+        text = _(
+            "{base} never learned {end}, which ends an answer: {count} other tokens have the same weights, so it may not stop"
+        ).format(base=base.name, end=renderer.end_of_turn, count=count)
+        events.warn(NAME, text)
 
 
 def max_tokens(recipe: Recipe, base: Base) -> int:
