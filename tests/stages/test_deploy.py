@@ -186,7 +186,7 @@ def test_a_broken_file_is_an_error_with_llama_cpp_s_words(tmp_path: Path, events
     recipe, run = write_exported_run(tmp_path)
     broken = run.stage("export") / "shop-f32.gguf"
     broken.write_bytes(write_chain_gguf(tmp_path / "x.gguf").read_bytes()[:-5000])
-    run.finish("export", inputs={"train": "1"}, result={}, seconds=0.1, outputs=[broken])
+    run.finish("export", inputs={"train": "1"}, result={"ends": {"f32": True}}, seconds=0.1, outputs=[broken])
     with pytest.raises(DataError, match="failed to load model"):
         deploy(recipe, run, events)
 

@@ -249,7 +249,10 @@ def _references(model: _Model, asked: Sequence[Conversation], events: Events) ->
 
 
 def _endings(model: _Model, paths: dict[Kind, Path], asked: Sequence[Conversation], events: Events) -> dict[str, bool]:
-    """Whether an answer of each file ends by itself. Raises QualityError where some files' answers do and others' never do."""
+    """Whether an answer of each file ends by itself.
+
+    Raises QualityError where those of the files that equal torch do and those of a more rounded one never do.
+    """
     context = min(SERVED_CONTEXT, model.base.context)
     limit = min(model.recipe.compare.max_new_tokens, context // 2)
     short = choose_prompts(asked, model.renderer, len(asked), context - limit)
@@ -259,7 +262,9 @@ def _endings(model: _Model, paths: dict[Kind, Path], asked: Sequence[Conversatio
             ends[str(kind)] = check_ending(server, short, limit) is not None
     if not any(ends.values()):
         events.warn(NAME, _("no answer ended within {limit} tokens: the model may need longer training").format(limit=limit))
-    elif endless := [kind for kind, ended in ends.items() if not ended]:
+    elif all(ends[kind] for kind in paths if kind in NEAR_TIE) and (
+        endless := [kind for kind, ended in ends.items() if not ended]
+    ):
         raise QualityError(
             _("answers of {endless} do not end within {limit} tokens; those of {others} do").format(
                 endless=", ".join(endless), limit=limit, others=", ".join(kind for kind, ended in ends.items() if ended)
