@@ -23,7 +23,7 @@ def test_every_example_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "steps", "gain"), [("bitext", 200, 40, 5.0), ("gsm8k", 80, 10, 1.5), ("recetas", 80, 8, 1.0)]
+    ("name", "limit", "steps", "gain"), [("bitext", 200, 30, 5.0), ("gsm8k", 80, 10, 1.5), ("recetas", 80, 8, 1.0)]
 )
 def test_an_example_lowers_the_held_out_loss_and_its_gguf_gives_torchs_tokens(
     name: str, limit: int, steps: int, gain: float, shared_data: Path, tmp_path: Path
