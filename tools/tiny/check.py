@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from tools.tiny.generate import dialogue
 from tools.tiny.grammar import World
 from tools.tiny.train import answer_loss, read_rows
 
-type_of_score = Callable[[str, str], bool]
+Score = Callable[[str, str], bool]
 
 
 def same(answer: str, wanted: str) -> bool:
@@ -43,7 +43,7 @@ def same_edge(answer: str, wanted: str) -> bool:
     return answer.split()[:1] == wanted.split()[:1] or answer.split()[-1:] == wanted.split()[-1:]
 
 
-SCORES: dict[str, tuple[str, type_of_score]] = {
+SCORES: dict[str, tuple[str, Score]] = {
     "facts": ("reads a fact of the prompt", same),
     "order": ("reads who, what and where of a sentence", same),
     "name": ("remembers the user's name", same_last_word),
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--wrong", action="store_true", help="show two wrong answers of each kind")
     chosen = parser.parse_args()
     torch.set_num_threads(2)
-    model = AutoModelForCausalLM.from_pretrained(chosen.folder, dtype=torch.float32)
+    model = LlamaForCausalLM.from_pretrained(chosen.folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(chosen.folder)
     rows = read_rows(chosen.data / "val.jsonl", Tokenizer.from_file(str(chosen.folder / "tokenizer.json")))
     print(f"held-out loss of the answers: {answer_loss(model, rows):.3f}")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 PAD, START, END = 0, 1, 2
 LONGEST = 384
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "attention_bias": False,
     "attention_dropout": 0.0,
@@ -212,7 +213,7 @@ def train(data: Path, folder: Path, state: Path, steps: int, batch_tokens: int, 
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps, peak)
         loss = mean_loss(model, ids, positions)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
