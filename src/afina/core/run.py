@@ -130,7 +130,7 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Holds the run for this process; another process at the same run is refused. The lock dies with its holder."""
         self.root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.root / "run.lock", os.O_RDWR | os.O_CREAT)
+        handle = os.open(self.root / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if not _try_lock(handle):
                 owner = os.pread(handle, 32, 0).decode() if hasattr(os, "pread") else ""
