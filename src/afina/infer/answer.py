@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-from afina.data.conversation import Message
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -17,9 +14,3 @@ class Answer:
     ids: tuple[int, ...]
     finish: Literal["stop", "length"]
     seconds: float
-
-
-class Engine(Protocol):
-    """Messages in, text out; greedy, so that the same question gets the same answer."""
-
-    def answer(self, messages: Sequence[Message], max_new_tokens: int) -> Answer: ...

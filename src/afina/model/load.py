@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +68,6 @@ def load_model(
 
     ``attention`` names one of transformers' implementations; left out, the fast one that the family can use.
     """
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the folder is local; nothing may be fetched behind the user's back
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if quantize == "nf4":

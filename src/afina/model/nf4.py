@@ -6,6 +6,9 @@ use, forward and backward: about 4.13 bits a weight are held, and one dense weig
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,26 +30,30 @@ def require_bitsandbytes() -> None:
         )
 
 
+@cache
+def _bitsandbytes() -> Any:
+    """The functions of bitsandbytes, an extra. Its advice to install a kernel for 4-bit products is not for us: we use none."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    return import_module("bitsandbytes.functional")
+
+
 class NF4Linear(nn.Module):
     """A frozen linear layer whose weight (out, in) is kept as NF4. Equal to a linear layer with the decoded weight."""
 
     def __init__(self, dense: nn.Linear) -> None:
         super().__init__()
-        import bitsandbytes.functional as bnb  # an extra
-
         self.in_features, self.out_features = dense.in_features, dense.out_features
         self.has_bias = dense.bias is not None  # nn.Linear declares a Tensor and holds None
         self.bias = dense.bias
         weight = dense.weight.detach().contiguous()
-        codes, self.state = bnb.quantize_4bit(weight, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
+        codes, self.state = _bitsandbytes().quantize_4bit(weight, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
         self.codes: Tensor
         self.register_buffer("codes", codes, persistent=False)
 
     def decoded(self) -> Tensor:
         """The dense weight (out, in) in the number type that it was given in."""
-        import bitsandbytes.functional as bnb
-
-        return bnb.dequantize_4bit(self.codes, self.state)
+        dense: Tensor = _bitsandbytes().dequantize_4bit(self.codes, self.state)
+        return dense
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = _Decoded.apply(x, self)  # type: ignore[no-untyped-call]
