@@ -124,3 +124,19 @@ def test_new_writes_a_recipe_that_runs_and_never_over_another(
     assert cli.main(["new", "Sopórte", "--output", "other.yaml"]) == 2
     assert cli.main(["prepare", "recipe.yaml"]) == 3
     assert "rows.csv" in capsys.readouterr().err
+
+
+def test_ctrl_c_that_native_code_turned_into_another_error_is_no_bug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pins what numpy.fromfile made of a signal in the middle of an export."""
+
+    def hit(_args: object) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as cause:
+            raise SystemError("returned a result with an exception set") from cause
+
+    monkeypatch.setattr("afina.cli.doctor.run", hit)
+    assert cli.main(["doctor"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err

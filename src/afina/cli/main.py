@@ -18,6 +18,7 @@ from typing import NoReturn
 from afina import __version__
 from afina.cli import chat, compare, demo, deploy, doctor, export, new, prepare, report, run, serve, train
 from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError
+from afina.core.interrupt import was_interrupted
 from afina.core.translation import _
 
 COMMANDS = (demo, doctor, new, prepare, train, compare, export, deploy, chat, serve, run, report)  # in the order of work
@@ -58,17 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return int(args.run(args))
     except AfinaError as error:
+        if was_interrupted(error):
+            return _stopped()
         _print_error(error, wants_json)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\n" + _("stopped; the same command goes on from here"), file=sys.stderr)
-        return INTERRUPTED_EXIT_CODE
+        return _stopped()
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001  # anything else is our bug: one line for the user, all of it for us
+        if was_interrupted(error):
+            return _stopped()
         print(_bug_text(error), file=sys.stderr)
         return BUG_EXIT_CODE
+
+
+def _stopped() -> int:
+    print("\n" + _("stopped; the same command goes on from here"), file=sys.stderr)
+    return INTERRUPTED_EXIT_CODE
 
 
 def _print_error(error: AfinaError, wants_json: bool) -> None:

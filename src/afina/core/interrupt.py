@@ -37,3 +37,15 @@ def stop_wish() -> Iterator[StopWish]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C stands behind ``error``: native code that it hits may make another exception of it (numpy: SystemError)."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        if isinstance(link, KeyboardInterrupt):
+            return True
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__
+    return False
