@@ -1,16 +1,21 @@
-"""The one shape of data: a conversation, and where it was read."""
+"""The one shape of data: a conversation, where it was read, and what was found in it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+Done = Literal["kept", "changed", "dropped"]
 
 
 @dataclass(frozen=True, order=True)
 class Source:
-    """A place in a file of examples; ``line`` counts from 1."""
+    """A place in a file of examples; ``line`` counts from 1.
+
+    ``file`` is the path as the user gave it, and what lies inside it where it holds several: ``faq.xlsx[Sheet1]``,
+    ``chats.zip/2024.txt``.
+    """
 
     file: str
     line: int
@@ -20,17 +25,39 @@ class Source:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """The assistant asks for a tool. ``arguments`` is a JSON object as text, its keys in the order of the example."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Message:
+    """One turn. ``calls`` only of the assistant, whose ``content`` may then be empty; ``name`` only of a tool's result.
+
+    ``trained`` is False for an answer that is context and not to be learned (``weight: 0`` in OpenAI's files).
+    """
+
     role: Role
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    trained: bool = True
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in the order: at most one system message, then user and assistant in turn, an assistant last."""
+    """Messages in the order: at most one system message, then user and assistant in turn, an assistant last.
+
+    Between an assistant's calls and its next message stand the tools' results. ``tools`` is the JSON list of the tools on offer,
+    normalised (``data/tools.py``), or ``""``. Conversations of one ``group`` are never parted by the split; ``""``: no group.
+    """
 
     messages: tuple[Message, ...]
     source: Source
+    tools: str = ""
+    group: str = ""
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -43,9 +70,24 @@ class Conversation:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A row that is not used: where, which check refused it (``too-long``), and the reason in a line."""
+class Preference:
+    """A prompt with a better and a worse answer. Kept for a later kind of training; nothing trains on it now."""
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found in one row: where, which check (``too-long``), the reason in a line, and what was done about it.
+
+    ``reason`` and ``excerpt`` never show personal data or secrets in full.
+    """
 
     source: Source
     check: str
     reason: str
+    done: Done = "dropped"
+    excerpt: str = ""

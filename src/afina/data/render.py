@@ -20,7 +20,7 @@ from itertools import islice
 
 from afina.core.errors import DataError
 from afina.core.translation import _
-from afina.data.conversation import Conversation, Message, Refusal, Source
+from afina.data.conversation import Conversation, Finding, Message, Source
 from afina.data.template import ChatTemplate
 from afina.data.tokenizer import Tokenizer
 
@@ -72,15 +72,15 @@ class Renderer:
         """Ids of what the model reads before it answers ``messages``."""
         return self.tokenizer.encode(self.template.render(messages, add_generation_prompt=True))
 
-    def rows(self, conversation: Conversation, max_tokens: int) -> list[Row] | Refusal:
+    def rows(self, conversation: Conversation, max_tokens: int) -> list[Row] | Finding:
         """The conversation's training rows, or why it cannot be used."""
         for message in conversation.messages:
             if token := self.tokenizer.special_in(message.content):
                 reason = _("the {role}'s text holds the special token {token}").format(role=message.role, token=token)
-                return Refusal(conversation.source, "special-token", reason)
+                return Finding(conversation.source, "special-token", reason)
             if lost := self.tokenizer.loses(message.content):
                 reason = _("the tokenizer cannot write {count} characters: {lost}").format(count=len(lost), lost=lost[:20])
-                return Refusal(conversation.source, "lost-characters", reason)
+                return Finding(conversation.source, "lost-characters", reason)
         rows: list[Row] = []
         ids: list[int] = []
         trained: list[bool] = []
@@ -92,7 +92,7 @@ class Renderer:
                 trained += [False] * (len(prompt) - len(ids)) + [True] * len(answer)
                 ids = prompt + answer
         except DataError as error:
-            return Refusal(conversation.source, "template", error.what)
+            return Finding(conversation.source, "template", error.what)
         rows.append(Row(tuple(ids), tuple(trained), conversation.source))
         return self._refusal(rows, max_tokens) or rows
 
@@ -131,16 +131,16 @@ class Renderer:
             fix=_("choose a chat_template whose prompt ends with a line end or a special token"),
         )
 
-    def _refusal(self, rows: Sequence[Row], max_tokens: int) -> Refusal | None:
+    def _refusal(self, rows: Sequence[Row], max_tokens: int) -> Finding | None:
         """Why these rows must not be trained on, or None."""
         for row in rows:
             if len(row.ids) > max_tokens:
                 reason = _("{count} tokens; at most {limit} fit").format(count=len(row.ids), limit=max_tokens)
-                return Refusal(row.source, "too-long", reason)
+                return Finding(row.source, "too-long", reason)
             bos_id = self.tokenizer.bos_id
             bos_count = 0 if bos_id is None or bos_id == self.end_of_turn_id else row.ids.count(bos_id)
             if bos_count > 1:
-                return Refusal(row.source, "double-bos", _("{count} tokens mark the beginning").format(count=bos_count))
+                return Finding(row.source, "double-bos", _("{count} tokens mark the beginning").format(count=bos_count))
             ends = [
                 number
                 for number, (token, on) in enumerate(zip(row.ids, row.trained, strict=True))
@@ -149,9 +149,9 @@ class Renderer:
             closings = [n for n, on in enumerate(row.trained) if on and (n + 1 == len(row.ids) or not row.trained[n + 1])]
             if ends != closings:
                 reason = _("{count} end-of-turn tokens in {answers} answers").format(count=len(ends), answers=len(closings))
-                return Refusal(row.source, "end-of-turn", reason)
+                return Finding(row.source, "end-of-turn", reason)
             if row.trained_tokens <= len(closings):
-                return Refusal(row.source, "teaches-nothing", _("no token of an answer is left to train on"))
+                return Finding(row.source, "teaches-nothing", _("no token of an answer is left to train on"))
         return None
 
 

@@ -28,6 +28,8 @@ class Split(_Section):
     """Share of the examples that choose the best checkpoint."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the examples that training never sees: the comparison is made on them."""
+    by: Annotated[str, Field(min_length=1)] = "auto"
+    """auto: what is nearly the same, or of one document or chat, stays together. Else a column: rows with one value there do."""
     seed: Annotated[int, Field(ge=0)] = 7
     """Decides which example falls where."""
 
@@ -49,11 +51,43 @@ class Columns(_Section):
     """The system message, in the same way."""
 
 
+class Files(_Section):
+    """Files that need words of their own, in the place of a plain pattern."""
+
+    files: Annotated[str, Field(min_length=1)]
+    """A file, a folder or a pattern with *."""
+    map: Columns | None = None
+    """Columns of these files, in the place of data.map."""
+    person: str | None = None
+    """In a chat (WhatsApp, Telegram, Slack): whose messages are the answers."""
+    encoding: str | None = None
+    """How the letters are written (cp1252, utf-16 …); found out where it is left out."""
+
+
+FileList = tuple[str | Files, ...]
+
+
 class Data(_Section):
-    examples: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files of examples (JSONL, JSON, CSV); patterns with * are allowed. Relative to the recipe's folder."""
+    examples: Annotated[FileList, Field(min_length=1)]
+    """Files and folders of examples; patterns with * are allowed. Relative to the recipe's folder."""
+    val: FileList = ()
+    """Files that choose the best checkpoint, in the place of a share of the examples."""
+    test: FileList = ()
+    """Files for the comparison, in the place of a share of the examples."""
+    documents: tuple[str, ...] = ()
+    """Files and folders of documents (PDF, DOCX, PPTX, HTML, EPUB, Markdown, text), kept as chunks."""
+    chunk_characters: Annotated[int, Field(ge=200, le=20_000)] = 1200
+    """About how long a chunk of a document is."""
     map: Columns | None = None
     """Columns to use; recognised by themselves where it is left out."""
+    turns: Literal["all", "last"] = "all"
+    """Which answers of a conversation are learned."""
+    long: Literal["drop", "split", "keep"] = "drop"
+    """Rows longer than train.max_tokens: left out, parted between turns, or kept (then the limit is what the base can hold)."""
+    redact: bool = False
+    """Replace e-mail addresses, numbers of telephones, cards and identity, keys and passwords by others of the same form."""
+    checks: dict[str, str] = Field(default={}, validate_default=False)
+    """What a check does: {near-duplicate: drop, refusal: off}. The guide's page on checks names them all."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Take this many examples, chosen by the split's seed."""
     max_broken: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -94,7 +128,7 @@ class Train(_Section):
     micro_tokens: Annotated[int, Field(ge=16)] = 2048
     """Tokens computed at once; does not change the result, only memory and speed."""
     max_tokens: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
-    """Longest example; a longer one is refused and listed. auto: what the base can hold."""
+    """Longest example; see data.long. auto: from the data (99.5 % of the rows fit), at most what the base can hold."""
     evaluate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Steps between two looks at the validation loss. auto: four an epoch."""
     save_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -181,5 +215,19 @@ class Recipe(_Section):
         if base.startswith((".", "~")) or (base != "tiny" and (folder / base).is_dir()):
             base = str((folder / Path(base).expanduser()).resolve())
         template = absolute(self.chat_template) if self.chat_template.endswith(".jinja") else self.chat_template
-        data = self.data.model_copy(update={"examples": tuple(absolute(pattern) for pattern in self.data.examples)})
+
+        def placed(entries: FileList) -> FileList:
+            return tuple(
+                absolute(entry) if isinstance(entry, str) else entry.model_copy(update={"files": absolute(entry.files)})
+                for entry in entries
+            )
+
+        data = self.data.model_copy(
+            update={
+                "examples": placed(self.data.examples),
+                "val": placed(self.data.val),
+                "test": placed(self.data.test),
+                "documents": tuple(map(absolute, self.data.documents)),
+            }
+        )
         return self.model_copy(update={"base": base, "chat_template": template, "data": data})

@@ -15,9 +15,9 @@ from afina.core.events import Events, Progress
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.data.conversation import Conversation, Refusal
-from afina.data.files import find_files
-from afina.data.read import read_examples
+from afina.data.conversation import Conversation, Finding
+from afina.data.read.examples import read_examples
+from afina.data.read.files import find_files
 from afina.data.render import Renderer, Row, preview
 from afina.data.rows import save_rows
 from afina.data.split import split
@@ -149,14 +149,14 @@ def max_tokens(recipe: Recipe, base: Base) -> int:
 
 def _render(
     conversations: Sequence[Conversation], renderer: Renderer, limit: int, events: Events
-) -> tuple[list[Conversation], dict[Any, list[Row]], list[Refusal]]:
+) -> tuple[list[Conversation], dict[Any, list[Row]], list[Finding]]:
     kept: list[Conversation] = []
     rows: dict[Any, list[Row]] = {}
-    refused: list[Refusal] = []
+    refused: list[Finding] = []
     every = max(1, len(conversations) // 50)
     for number, conversation in enumerate(conversations, 1):
         result = renderer.rows(conversation, limit)
-        if isinstance(result, Refusal):
+        if isinstance(result, Finding):
             refused.append(result)
         else:
             kept.append(conversation)
@@ -166,7 +166,7 @@ def _render(
     return kept, rows, refused
 
 
-def _require_enough_kept(kept: int, refusals: Sequence[Refusal], max_broken: float) -> None:
+def _require_enough_kept(kept: int, refusals: Sequence[Finding], max_broken: float) -> None:
     share = len(refusals) / max(1, kept + len(refusals))
     if share <= max_broken and kept:
         return
@@ -179,7 +179,7 @@ def _require_enough_kept(kept: int, refusals: Sequence[Refusal], max_broken: flo
     )
 
 
-def _refusal_record(refusal: Refusal) -> dict[str, Any]:
+def _refusal_record(refusal: Finding) -> dict[str, Any]:
     return {**asdict(refusal), "source": str(refusal.source)}
 
 

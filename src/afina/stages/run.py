@@ -9,7 +9,7 @@ from afina.core.events import Events, Listener
 from afina.core.files import require_disk
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.data.files import find_files
+from afina.data.read.files import find_files
 from afina.model.base import resolve_base
 from afina.model.load import choose_device
 from afina.model.nf4 import require_bitsandbytes

@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 from afina.core.errors import DataError
 from afina.core.translation import _
-from afina.data.conversation import Refusal, Source
-from afina.data.files import TextFile
-from afina.data.shapes import BROKEN_ROW, is_message
-from afina.data.strict_json import BrokenJsonError, broken_at, parse_json, parse_json_at, skip_blanks
+from afina.data.conversation import Finding, Source
+from afina.data.read.files import TextFile
+from afina.data.read.shapes import BROKEN_ROW, is_message
+from afina.data.read.strict_json import BrokenJsonError, broken_at, parse_json, parse_json_at, skip_blanks
 
 DELIMITERS = (",", ";", "\t", "|")
 LINES = (".jsonl", ".ndjson")
@@ -45,7 +45,7 @@ class Record:
     value: Any
 
 
-Item = Record | Refusal
+Item = Record | Finding
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _json_lines(name: str, text: str) -> Iterator[Item]:
         try:
             yield Record(source, parse_json(line))
         except BrokenJsonError as error:
-            yield Refusal(source, BROKEN_ROW, error.reason)
+            yield Finding(source, BROKEN_ROW, error.reason)
 
 
 # ── JSON ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -185,7 +185,7 @@ def _elements(name: str, text: str, start: int, lines: _Lines) -> Generator[Item
                 raise
             end = behind
             parse = _parse_alone
-            yield Refusal(source, BROKEN_ROW, _with_line(error, text, position, source.line))
+            yield Finding(source, BROKEN_ROW, _with_line(error, text, position, source.line))
         end = skip_blanks(text, end)
         match text[end : end + 1]:
             case ",":
@@ -332,7 +332,7 @@ def _csv_rows(name: str, text: str, delimiter: str) -> Iterator[Item]:
                 if not names:
                     names = _column_names(name, line, cells)
                 elif torn and "".join(lines[line - 1 : first]).count('"') % 2:
-                    yield Refusal(Source(name, line), BROKEN_ROW, _("a part of a record whose quotes do not pair"))
+                    yield Finding(Source(name, line), BROKEN_ROW, _("a part of a record whose quotes do not pair"))
                 else:
                     yield _csv_record(Source(name, line), names, cells)
         except csv.Error as error:
@@ -345,7 +345,7 @@ def _csv_rows(name: str, text: str, delimiter: str) -> Iterator[Item]:
                 ) from None
             source = Source(name, first + 1)
             first = _behind_torn(lines, first + 1, len(names), delimiter)
-            yield Refusal(source, BROKEN_ROW, _torn_text(error, source.line, first))
+            yield Finding(source, BROKEN_ROW, _torn_text(error, source.line, first))
             torn = True
 
 
@@ -389,5 +389,5 @@ def _column_names(name: str, line: int, cells: list[str]) -> list[str]:
 def _csv_record(source: Source, names: list[str], cells: list[str]) -> Item:
     if len(cells) < len(names) or any(cells[len(names) :]):
         reason = _("{cells} cells where the first line names {columns} columns").format(cells=len(cells), columns=len(names))
-        return Refusal(source, BROKEN_ROW, reason)
+        return Finding(source, BROKEN_ROW, reason)
     return Record(source, {column: cell for column, cell in zip(names, cells, strict=False) if column})

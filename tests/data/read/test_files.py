@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from afina.core.errors import DataError
-from afina.data.files import find_files, read_texts
+from afina.data.read.files import find_files, read_texts
 
 
 def problem_of(path: Path) -> DataError:

@@ -12,10 +12,10 @@ from pathlib import Path
 from afina.core.errors import DataError
 from afina.core.events import Events, Progress
 from afina.core.translation import _
-from afina.data.conversation import Conversation, Refusal
-from afina.data.files import TextFile, find_files, read_texts
-from afina.data.records import Item, Record, Records, read_records
-from afina.data.shapes import Choice, choose_shape, converse, knows
+from afina.data.conversation import Conversation, Finding
+from afina.data.read.files import TextFile, find_files, read_texts
+from afina.data.read.records import Item, Record, Records, read_records
+from afina.data.read.shapes import Choice, choose_shape, converse, knows
 from afina.data.split import rank
 from afina.recipe.recipe import Columns, Data
 
@@ -42,7 +42,7 @@ class Reading:
     """All conversations in the order of the files (``data.limit`` of them where it is set), and all refused rows."""
 
     conversations: tuple[Conversation, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[Finding, ...]
     files: tuple[FileReading, ...]
 
 
@@ -54,7 +54,7 @@ def read_examples(data: Data, system: str | None, events: Events) -> Reading:
     """
     texts = read_texts(find_files(data.examples))
     conversations: list[Conversation] = []
-    refusals: list[Refusal] = []
+    refusals: list[Finding] = []
     files: list[FileReading] = []
     for number, text in enumerate(texts, start=1):
         file, accepted, refused = _read_file(text, data.map, system, events)
@@ -71,7 +71,7 @@ def read_examples(data: Data, system: str | None, events: Events) -> Reading:
 
 def _read_file(
     file: TextFile, columns: Columns | None, system: str | None, events: Events
-) -> tuple[FileReading, list[Conversation], list[Refusal]]:
+) -> tuple[FileReading, list[Conversation], list[Finding]]:
     records = read_records(file, lambda keys: knows(keys, columns))
     first = _first_items(records)
     values = [(item.source, item.value) for item in first if isinstance(item, Record)]
@@ -79,12 +79,12 @@ def _read_file(
         raise DataError(_("{path} holds no rows").format(path=file.path), fix=_("give a file with examples in it"))
     choice = choose_shape(values, columns) if values else None  # None: not one row can be read
     conversations: list[Conversation] = []
-    refusals: list[Refusal] = []
+    refusals: list[Finding] = []
     for item in chain(first, records.items):
         found = converse(item.value, item.source, choice, system) if isinstance(item, Record) and choice else item
         if isinstance(found, Conversation):
             conversations.append(found)
-        elif isinstance(found, Refusal):
+        elif isinstance(found, Finding):
             refusals.append(found)
     reading = FileReading(
         path=file.path,
@@ -112,7 +112,7 @@ def _first_items(records: Records) -> list[Item]:
     return items
 
 
-def _check_share(kept: int, refusals: Sequence[Refusal], limit: float) -> None:
+def _check_share(kept: int, refusals: Sequence[Finding], limit: float) -> None:
     rows = kept + len(refusals)
     share = len(refusals) / rows
     if kept and share <= limit:
@@ -160,7 +160,7 @@ def _chosen_text(reading: FileReading, choice: Choice, records: Records) -> str:
     return text + (_("; not used: {keys}").format(keys=", ".join(map(repr, choice.unused))) if choice.unused else "")
 
 
-def _refused_text(kept: int, refusals: Sequence[Refusal]) -> str:
+def _refused_text(kept: int, refusals: Sequence[Finding]) -> str:
     return _("{refused} of {rows} rows are left out: {checks}; the first is {place} ({reason})").format(
         refused=len(refusals),
         rows=kept + len(refusals),
@@ -170,7 +170,7 @@ def _refused_text(kept: int, refusals: Sequence[Refusal]) -> str:
     )
 
 
-def _by_check(refusals: Sequence[Refusal]) -> str:
+def _by_check(refusals: Sequence[Finding]) -> str:
     counts = Counter(refusal.check for refusal in refusals)
     return ", ".join(f"{check} {count}" for check, count in counts.most_common())
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afina.data.strict_json import BrokenJsonError, parse_json
+from afina.data.read.strict_json import BrokenJsonError, parse_json
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.text(),

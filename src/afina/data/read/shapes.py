@@ -18,8 +18,8 @@ from typing import Any
 
 from afina.core.errors import DataError
 from afina.core.translation import _
-from afina.data.conversation import Conversation, Message, Refusal, Role, Source
-from afina.data.strict_json import BrokenJsonError, parse_json
+from afina.data.conversation import Conversation, Finding, Message, Role, Source
+from afina.data.read.strict_json import BrokenJsonError, parse_json
 from afina.recipe.recipe import Columns
 
 # The checks that can refuse a row.
@@ -139,12 +139,12 @@ def choose_shape(first: Sequence[tuple[Source, Any]], columns: Columns | None) -
     return Choice(commonest, reason, _unused(commonest, first, names))
 
 
-def converse(value: Any, source: Source, choice: Choice, system: str | None) -> Conversation | Refusal:
+def converse(value: Any, source: Source, choice: Choice, system: str | None) -> Conversation | Finding:
     """The conversation of one row, or why it is none. ``system`` is put in front where the row has no system message."""
     try:
         return _conversation(_turns(value, choice), source, system)
     except _Refused as refused:
-        return Refusal(source, refused.check, refused.reason)
+        return Finding(source, refused.check, refused.reason)
 
 
 # ── from turns to a conversation ──────────────────────────────────────────────────────────────────────────────────────

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.core.errors import DataError
-from afina.data.conversation import Conversation, Message, Refusal, Source
-from afina.data.shapes import ROLES, Choice, choose_shape, converse
-from afina.data.strict_json import parse_json
+from afina.data.conversation import Conversation, Finding, Message, Source
+from afina.data.read.shapes import ROLES, Choice, choose_shape, converse
+from afina.data.read.strict_json import parse_json
 from afina.recipe.recipe import Columns
 
 PLACE = Source("x.jsonl", 7)
@@ -24,7 +24,7 @@ def choice_for(*values: Any, columns: Columns | None = None) -> Choice:
     return choose_shape([(PLACE, value) for value in values], columns)
 
 
-def read(value: Any, columns: Columns | None = None, system: str | None = None) -> Conversation | Refusal:
+def read(value: Any, columns: Columns | None = None, system: str | None = None) -> Conversation | Finding:
     """One row as it comes out of a file of its own."""
     row = parse_json(json.dumps(value))
     return converse(row, PLACE, choice_for(row, columns=columns), system)
@@ -40,7 +40,7 @@ def refusal_of(value: Any, columns: Columns | None = None) -> tuple[str, str]:
     """Check and reason of a row that stands in a file of good prompt/completion rows."""
     choice = choice_for(PAIR) if columns is None else choice_for({"a": "1", "b": "2", "c": "3"}, columns=columns)
     found = converse(parse_json(json.dumps(value)), PLACE, choice, None)
-    assert isinstance(found, Refusal), found
+    assert isinstance(found, Finding), found
     assert found.source == PLACE
     return found.check, found.reason
 
@@ -471,7 +471,7 @@ TURNS = st.lists(
 )
 def test_any_row_becomes_a_sound_conversation_or_a_refusal(value: Any) -> None:
     found = converse(parse_json(json.dumps(value)), PLACE, choice_for(PAIR), "S")
-    if isinstance(found, Refusal):
+    if isinstance(found, Finding):
         assert found.check == found.check.lower()
         assert found.reason.encode()
         assert "\n" not in found.reason

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from afina.core.errors import DataError
 from afina.core.events import Event, Events, Notice, Progress
 from afina.data.conversation import Message, Source
-from afina.data.read import Reading, read_examples
+from afina.data.read.examples import Reading, read_examples
 from afina.data.split import split
 from afina.recipe.recipe import Columns, Data, Split
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.core.errors import DataError
-from afina.data.conversation import Refusal
-from afina.data.files import TextFile
-from afina.data.records import DELIMITERS, Record, Records, read_records
+from afina.data.conversation import Finding
+from afina.data.read.files import TextFile
+from afina.data.read.records import DELIMITERS, Record, Records, read_records
 
 ROWS = [{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": "d"}, {"prompt": "e", "completion": "f"}]
 
@@ -88,7 +88,7 @@ def test_one_broken_line_among_a_thousand_is_one_refusal() -> None:
     lines[500] = lines[500][:-4]
     items = list(records_of("\n".join(lines)).items)
     assert sum(isinstance(item, Record) for item in items) == 999
-    assert [item for item in items if isinstance(item, Refusal)] == [items[500]]
+    assert [item for item in items if isinstance(item, Finding)] == [items[500]]
     assert str(items[500].source) == "x.jsonl:501"
 
 
