@@ -189,6 +189,10 @@ def allowed(value: Mapping[str, Any], words: Mapping[str, str]) -> str:
         return " · ".join(allowed(part, words) for part in value["anyOf"])
     if "const" in value or "enum" in value:
         return " · ".join(f"`{yaml_word(choice)}`" for choice in value.get("enum", [value.get("const")]))
+    if value.get("type") == "object":
+        return "`{check: off}` · `warn` · `fix` · `drop` · `stop`"
+    if "$ref" in value:
+        return "`{files, map, person, encoding}`"
     kind = value["type"]
     if kind == "array":
         return f"{words['list']}: {allowed(value['items'], words)}"

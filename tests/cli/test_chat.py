@@ -97,9 +97,9 @@ def test_the_model_reads_the_system_message_and_what_was_said_so_far(
     read: list[list[tuple[str, str]]] = []
     render = LlamaServer.render
 
-    def heard(server: LlamaServer, messages: Sequence[Message]) -> str:
+    def heard(server: LlamaServer, messages: Sequence[Message], tools: str = "") -> str:
         read.append([(message.role, message.content) for message in messages])
-        return render(server, messages)
+        return render(server, messages, tools)
 
     monkeypatch.setattr(LlamaServer, "render", heard)
     type_into(monkeypatch, b"one\ntwo\n/reset\nthree\n/system Be rude.\nfour\n/system -\nfive\n/bye\nsix\n")

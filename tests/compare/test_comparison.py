@@ -22,6 +22,7 @@ from afina.compare.contenders import choose_contenders
 from afina.data.conversation import Conversation, Message, Source
 from afina.data.render import Row
 from afina.infer.answer import Answer
+from tests.fakes.rows import row_of
 
 PATTERN = r"Estimado cliente: .*\. Gracias\."
 
@@ -32,7 +33,7 @@ def conversation(number: int) -> Conversation:
 
 
 def row(number: int, tokens: int) -> Row:
-    return Row(tuple(range(tokens + 2)), (False, False, *[True] * tokens), Source("tienda.jsonl", number + 1))
+    return row_of(tuple(range(tokens + 2)), (False, False, *[True] * tokens), Source("tienda.jsonl", number + 1))
 
 
 def performance(name: str, texts: Sequence[str], losses: Sequence[tuple[float, int]], finish: str = "stop") -> Performance:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from afina.data.conversation import Source
 from afina.data.pack import epoch_steps, micro_batches, pack
 from afina.data.render import Row
+from tests.fakes.rows import row_of
 
 
 @st.composite
@@ -16,7 +17,7 @@ def rows(draw: st.DrawFn) -> list[Row]:
     for number in range(draw(st.integers(1, 30))):
         ids = draw(st.lists(st.integers(0, 999), min_size=2, max_size=40))
         trained = draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)).filter(lambda mask: any(mask[1:])))
-        made.append(Row(tuple(ids), (False, *trained[1:]), Source("rows", number + 1)))
+        made.append(row_of(tuple(ids), (False, *trained[1:]), Source("rows", number + 1)))
     return made
 
 
@@ -48,7 +49,7 @@ def test_an_epoch_has_every_row_once_in_an_order_that_seed_and_epoch_decide(
 
 
 def test_what_follows_the_last_trained_token_is_left_out() -> None:
-    row = Row((1, 2, 3, 4, 5), (False, True, False, True, False), Source("rows", 1))
+    row = row_of((1, 2, 3, 4, 5), (False, True, False, True, False), Source("rows", 1))
     packed = pack([row, row])
     assert packed.ids == [1, 2, 3, 4, 1, 2, 3, 4]
     assert packed.inputs == [0, 2, 4, 6]

@@ -3,18 +3,29 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.core.errors import DataError
 from afina.data.conversation import Conversation, Message, Source
-from afina.data.split import split
+from afina.data.duplicates import Groups, keys
+from afina.data.split import split as split_numbers
 from afina.recipe.recipe import Split
 
 
 def conversation(question: str, answer: str = "a", line: int = 1) -> Conversation:
     return Conversation((Message("user", question), Message("assistant", answer)), Source("x.jsonl", line))
+
+
+def split(conversations: Sequence[Conversation], shares: Split) -> dict[str, list[Conversation]]:
+    """The sides as conversations; those that ask the same are a group."""
+    asked = np.array([keys(conversation).prompt for conversation in conversations], np.uint64)
+    groups = Groups(len(conversations))
+    groups.join_equal(asked)
+    sides = split_numbers(asked, groups.numbers(), shares)
+    return {side: [conversations[number] for number in numbers] for side, numbers in sides.items()}
 
 
 def numbered(count: int) -> list[Conversation]:
@@ -150,3 +161,20 @@ def test_a_large_group_goes_to_training_where_small_ones_meet_the_share() -> Non
     sides = split(rows, Split())
     assert sizes(sides) == (80, 10, 10)
     assert questions(sides["train"]) >= {"the same"}
+
+
+def test_a_group_is_never_parted() -> None:
+    rows = numbered(60)
+    asked = np.array([keys(row).prompt for row in rows], np.uint64)
+    groups = np.arange(60) // 4
+    sides = split_numbers(asked, groups, Split(val=0.1, test=0.2))
+    on = {side: set(groups[numbers].tolist()) for side, numbers in sides.items()}
+    assert not on["train"] & on["test"]
+    assert not on["train"] & on["val"]
+    assert sorted(number for numbers in sides.values() for number in numbers.tolist()) == list(range(60))
+
+
+def test_a_side_whose_share_is_nothing_gets_nothing() -> None:
+    asked = np.arange(40, dtype=np.uint64)
+    sides = split_numbers(asked, np.arange(40), Split(val=0.1, test=0.1).model_copy(update={"val": 0, "test": 0}))
+    assert {side: len(numbers) for side, numbers in sides.items()} == {"train": 40, "val": 0, "test": 0}

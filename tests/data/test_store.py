@@ -1,57 +1,76 @@
+"""What the prepare stage leaves on disk: what is written is read back, row by row, and torn files are told."""
+
 from __future__ import annotations
 
-import tempfile
+from array import array
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.core.errors import DataError
-from afina.data.conversation import Conversation, Message, Source
-from afina.data.store import load_conversations, save_conversations
+from afina.data.conversation import Conversation, Finding, Message, Source, ToolCall
+from afina.data.render import Rendered, Row
+from afina.data.store import CONVERSATIONS, Kept, Store, Writer, load_conversations, load_rows, save_sides
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-CONVERSATIONS = st.builds(
-    Conversation,
-    st.tuples(st.builds(Message, st.just("user"), TEXTS), st.builds(Message, st.just("assistant"), TEXTS)),
-    st.builds(Source, TEXTS, st.integers(1, 10**9)),
-)
+TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
-@settings(deadline=None)
-@given(st.lists(CONVERSATIONS, max_size=4))
-def test_what_was_saved_is_loaded(conversations: list[Conversation]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "train.jsonl"
-        save_conversations(path, conversations)
-        assert load_conversations(path) == conversations
-
-
-def test_the_file_is_json_lines_that_a_person_can_read(tmp_path: Path) -> None:
-    messages = (Message("user", "¿Qué tal?"), Message("assistant", "Bien"))
-    save_conversations(tmp_path / "a.jsonl", [Conversation(messages, Source("faq.csv", 3))])
-    assert (tmp_path / "a.jsonl").read_text(encoding="utf-8") == (
-        '{"messages": [{"role": "user", "content": "¿Qué tal?"}, {"role": "assistant", "content": "Bien"}], '
-        '"source": "faq.csv:3"}\n'
+@st.composite
+def kept(draw: st.DrawFn, number: int = 0) -> Kept:
+    source = Source(draw(st.sampled_from(["a.jsonl", "b.xlsx[Hoja 1]", "ñ.csv"])), draw(st.integers(1, 10**9)))
+    messages = (
+        Message("user", draw(TEXT)),
+        Message("assistant", draw(TEXT), calls=(ToolCall("f", '{"a": 1.50}'),), trained=False),
+        Message("tool", draw(TEXT), name="f"),
+        Message("assistant", draw(TEXT)),
     )
+    talk = Conversation(messages[: draw(st.sampled_from([2, 4]))], source, draw(st.sampled_from(["", "[{}]"])), draw(TEXT))
+    rows = []
+    for _row in range(draw(st.integers(1, 3))):
+        length = draw(st.integers(1, 20))
+        borders = sorted(set(draw(st.lists(st.integers(0, length), max_size=6))))
+        spans = tuple(zip(borders[::2], borders[1::2], strict=False))
+        rows.append(Row(array("i", draw(st.lists(st.integers(0, 2**31 - 1), min_size=length, max_size=length))), spans, source))
+    findings = draw(st.sampled_from([(), (Finding(source, "email", "an e-mail", "kept", "a•••"),)]))
+    return Kept(Rendered(talk, tuple(rows)), draw(st.integers(0, 2**64 - 1)), draw(st.sampled_from(["es", "en", ""])), findings)
 
 
-BROKEN = ["{", "{}", "[]", "3", '{"messages": [{"role": "user"}], "source": "a:1"}', '{"messages": [], "source": "a"}']
+@settings(max_examples=40)
+@given(batches=st.lists(st.lists(kept(), max_size=4), min_size=1, max_size=4))
+def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, batches: list[list[Kept]]) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    with Writer(folder) as writer:
+        for batch in batches:
+            writer.write(batch)
+    written = [kept for batch in batches for kept in batch]
+    numbers = np.arange(len(written), dtype=np.int64)
+    save_sides(folder, {"train": numbers, "val": numbers[:0], "test": numbers[::-1]})
+    talks, rows = load_conversations(folder, "train"), load_rows(folder, "train")
+    assert list(talks) == [kept.rendered.conversation for kept in written]
+    assert list(rows) == [row for kept in written for row in kept.rendered.rows]
+    assert list(load_conversations(folder, "test")) == [kept.rendered.conversation for kept in written[::-1]]
+    assert list(load_rows(folder, "val")) == []
+    store = Store(folder)
+    assert store.column("key").tolist() == [kept.key for kept in written]
+    assert store.words("language") == [kept.language for kept in written]
+    assert [store.findings(number) for number in range(len(store))] == [kept.findings for kept in written]
+    assert store.lengths().tolist() == [len(row.ids) for row in rows]
+    assert store.trained().tolist() == [row.trained_tokens for row in rows]
+    assert talks[:2] == list(talks)[:2]
 
 
-@pytest.mark.parametrize("line", BROKEN)
-def test_a_file_changed_by_hand_is_an_error_with_its_line(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "a.jsonl"
-    save_conversations(path, [Conversation((Message("user", "a"), Message("assistant", "b")), Source("x", 1))])
-    path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(DataError) as caught:
-        load_conversations(path)
-    assert caught.value.what == f"{path}:2: this is no conversation that afina wrote"
-    assert caught.value.fix == "delete the file and prepare the examples again: afina prepare"
-
-
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        load_conversations(tmp_path / "a.jsonl")
-    assert caught.value.what == f"there is no file {tmp_path / 'a.jsonl'}"
+def test_a_torn_or_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no file .*conversations\.arrow"):
+        Store(tmp_path)
+    with pytest.raises(DataError, match="there is no file"):
+        load_rows(tmp_path, "train")
+    with Writer(tmp_path):
+        pass
+    Store(tmp_path)
+    (tmp_path / CONVERSATIONS).write_bytes((tmp_path / CONVERSATIONS).read_bytes()[:-20])
+    with pytest.raises(DataError, match="torn") as caught:
+        Store(tmp_path)
+    assert "afina prepare" in caught.value.fix

@@ -12,10 +12,10 @@ from afina.core.events import Events, Metric, StageFinished, StageStarted
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.data.conversation import Conversation, Message, Source
-from afina.data.render import Row
 from afina.infer.answer import Answer
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
+from tests.fakes.rows import row_of
 
 PATTERN = r"(Buenas|Hello)[.,].+(Un saludo|Best wishes), Ferretería Lola\."
 _THINGS = [
@@ -79,20 +79,22 @@ def _prepare(run: RunFolder, _events: Events, examples: int) -> tuple[float, str
         ("no-answer", "data/tienda.jsonl:88", "the last message is the user's <script>alert(1)</script>"),
         ("not-json", "data/viejo.jsonl:1002", "Expecting ',' delimiter: column 31"),
     ]
-    lines = [json.dumps({"source": place, "check": check, "reason": reason}) for check, place, reason in refused]
-    write_atomic(folder / "refused.jsonl", "".join(line + "\n" for line in lines))
+    lines = [
+        json.dumps({"source": place, "check": check, "reason": reason, "done": "dropped"}) for check, place, reason in refused
+    ]
+    write_atomic(folder / "findings.jsonl", "".join(line + "\n" for line in lines))
     result = {
         "conversations": {"train": 240, "val": 30, "test": examples},
         "tokens": {"train": 15_204, "val": 1_911, "test": 63 * examples},
         "trained_tokens": {"train": 6_120, "val": 770, "test": 25 * examples},
-        "refused": {"too-long": 17, "no-answer": 1, "not-json": 1},
+        "dropped": {"too-long": 17, "no-answer": 1, "not-json": 1},
         "longest": 488,
         "max_tokens": 512,
         "template": "base",
         "end_of_turn": "<|im_end|>",
     }
-    run.finish("prepare", inputs={"examples": "1"}, result=result, seconds=0.84, outputs=[folder / "refused.jsonl"])
-    return 0.84, "240 to train on, 30 to choose by, 30 held out; 15,204 tokens, 40% of them trained; 19 rows refused"
+    run.finish("prepare", inputs={"examples": "1"}, result=result, seconds=0.84, outputs=[folder / "findings.jsonl"])
+    return 0.84, "240 to train on, 30 to choose by, 30 held out; 15,204 tokens, 40% of them trained; 19 rows left out"
 
 
 def _train(run: RunFolder, events: Events, _examples: int) -> tuple[float, str]:
@@ -139,7 +141,7 @@ def _train(run: RunFolder, events: Events, _examples: int) -> tuple[float, str]:
 def _compare(run: RunFolder, _events: Events, examples: int) -> tuple[float, str]:
     chance = random.Random(2)
     questions = conversations(examples)
-    rows = [Row(tuple(range(26)), (False, *[True] * 25), question.source) for question in questions]
+    rows = [row_of(tuple(range(26)), (False, *[True] * 25), question.source) for question in questions]
     tuned = [
         question.answer if chance.random() < 0.7 else question.answer.replace("12,50", "11,90").replace("30 days", "a month")
         for question in questions

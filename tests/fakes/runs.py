@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from afina.core.run import RunFolder
+from afina.data.conversation import Conversation, Message, Source
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
 from tests.fakes.chain import write_chain_gguf, write_chain_model
+from tests.fakes.store import write_store
 
 
 def write_exported_run(
@@ -30,18 +31,13 @@ def write_exported_run(
     run.root.mkdir(parents=True)
     run.recipe_path.write_text(to_yaml(recipe), encoding="utf-8")
     prepared = run.stage("prepare")
-    prepared.mkdir()
-    test = prepared / "test.jsonl"
-    messages = [{"role": "system", "content": system}] if system else []
-    rows = [
-        {
-            "messages": [*messages, {"role": "user", "content": text}, {"role": "assistant", "content": "Hi."}],
-            "source": f"examples.jsonl:{line}",
-        }
+    before = (Message("system", system),) if system else ()
+    held_out = [
+        Conversation((*before, Message("user", text), Message("assistant", "Hi.")), Source("examples.jsonl", line))
         for line, text in enumerate(("Hello?", "What does the hammer cost?"), 1)
     ]
-    test.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    run.finish("prepare", inputs={"examples": "1"}, result={}, seconds=0.1, outputs=[test])
+    outputs = write_store(prepared, {"test": held_out})
+    run.finish("prepare", inputs={"examples": "1"}, result={}, seconds=0.1, outputs=outputs)
     exported = run.stage("export")
     exported.mkdir()
     gguf = write_chain_gguf(exported / "shop-f32.gguf", ends=ends)

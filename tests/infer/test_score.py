@@ -17,6 +17,7 @@ from afina.data.conversation import Source
 from afina.data.render import Row
 from afina.infer import score
 from afina.infer.score import score_rows
+from tests.fakes.rows import row_of
 
 SIZES = {
     "vocab_size": 97,
@@ -58,7 +59,7 @@ def rows(count: int, seed: int = 1) -> list[Row]:
         trained = [False, *(chance.random() < 0.5 for _place in range(length - 1))]
         trained[-1] = True
         ids = tuple(chance.randrange(97) for _place in range(length))
-        made.append(Row(ids, tuple(trained), Source("rows.jsonl", number + 1)))
+        made.append(row_of(ids, tuple(trained), Source("rows.jsonl", number + 1)))
     return made
 
 
@@ -66,7 +67,7 @@ def transformers_sum(model: PreTrainedModel, row: Row) -> float:
     """The same by transformers' own loss, which is a mean over the labels that are not -100."""
     labels = torch.tensor([[token if on else -100 for token, on in zip(row.ids, row.trained, strict=True)]])
     with torch.inference_mode():
-        return float(model.forward(input_ids=torch.tensor([row.ids]), labels=labels).loss) * row.trained_tokens
+        return float(model.forward(input_ids=torch.tensor([list(row.ids)]), labels=labels).loss) * row.trained_tokens
 
 
 def test_the_loss_is_transformers_own(model: PreTrainedModel) -> None:
@@ -92,7 +93,7 @@ def test_the_head_in_pieces_changes_nothing(model: PreTrainedModel, monkeypatch:
 
 def test_a_first_token_and_a_row_without_trained_tokens_count_nothing(model: PreTrainedModel) -> None:
     source = Source("rows.jsonl", 1)
-    nothing, first_only = Row((5, 6, 7), (False,) * 3, source), Row((5, 6, 7), (True, False, False), source)
+    nothing, first_only = row_of((5, 6, 7), (False,) * 3, source), row_of((5, 6, 7), (True, False, False), source)
     assert score_rows(model, [nothing, first_only]) == [(0.0, 0), (0.0, 0)]
     assert score_rows(model, []) == []
 

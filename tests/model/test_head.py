@@ -38,7 +38,9 @@ def test_an_end_of_turn_that_the_base_never_learned_is_told(tmp_path: Path) -> N
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     examples = tmp_path / "a.jsonl"
     examples.write_text("".join(f'{{"prompt": "q{n}", "completion": "a{n}"}}\n' for n in range(20)))
-    recipe = validate({"name": "x", "base": str(folder), "data": {"examples": [str(examples)]}}, "test")
+    recipe = validate(
+        {"name": "x", "base": str(folder), "data": {"examples": [str(examples)], "checks": {"few-examples": "off"}}}, "test"
+    )
     heard: list[Event] = []
     prepare(recipe, RunFolder(tmp_path / "runs" / "x"), Events(listeners=(heard.append,)))
     (warning,) = [event for event in heard if isinstance(event, Notice) and event.level == "warning"]

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 import afina
 from afina.core.errors import RecipeError
 from afina.recipe.load import load_recipe, section_of, to_yaml, validate
-from afina.recipe.recipe import Recipe
+from afina.recipe.recipe import Files, Recipe
 from afina.recipe.template import commented
 
 MINIMAL = {"name": "x", "data": {"examples": ["a.jsonl"]}}
@@ -160,3 +160,31 @@ def test_every_key_is_read_by_code() -> None:
         if isinstance(node, ast.Attribute)
     }
     assert [key for key in keys_of(Recipe) if key.rsplit(".", 1)[-1] not in read] == []
+
+
+def test_off_is_a_word_in_the_checks_although_yaml_reads_it_as_false(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {examples: [a.jsonl], checks: {refusal: off, email: fix}}\n")
+    assert load_recipe(path).data.checks == {"refusal": "off", "email": "fix"}
+    assert load_recipe(path, ["data.checks.phone=off"]).data.checks["phone"] == "off"
+
+
+def test_words_of_files_are_checked_like_all_others(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata:\n  examples:\n    - {file: a.jsonl}\n    - {files: b.txt, persona: Ana}\n    - 3\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert caught.value.what.split("\n") == [
+        f"{path}:4: the key 'data.examples.0.files' is missing",
+        f"{path}:4: unknown key 'data.examples.0.file'; did you mean 'files'?",
+        f"{path}:5: unknown key 'data.examples.1.persona'; did you mean 'person'?",
+        f"{path}:6: data.examples.2 is 3; it should be a text or {{files: …, map: …, person: …, encoding: …}}",
+    ]
+
+
+def test_files_with_words_of_their_own_are_taken_from_the_recipes_folder(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {examples: [{files: chat.txt, person: Ana}], test: [t.csv], documents: [docs]}\n")
+    data = load_recipe(path).data
+    assert data.examples == (Files(files=str(tmp_path / "chat.txt"), person="Ana"),)
+    assert (data.test, data.documents) == ((str(tmp_path / "t.csv"),), (str(tmp_path / "docs"),))

@@ -21,7 +21,7 @@ NOTHING_YET = Page(
     sides=(Side("training", "to learn from", 240, 15204, 6120),),
     refused={},
     recipe="name: soporte\n",
-    files=(("prepare/refused.jsonl", 0),),
+    files=(("prepare/findings.jsonl", 0),),
     folder="runs/soporte",
     stages=(Stage("prepare", 0.8, "2026-01-01 10:00:00", "done"),),
     versions={"python": "3.11.7"},
@@ -95,7 +95,7 @@ def test_refused_rows_that_are_not_listed_are_counted() -> None:
     rows = tuple((f"a.jsonl:{number}", "no answer") for number in range(SHOWN_ROWS + 30))
     text = read(draw(replace(NOTHING_YET, refused={"no-answer": rows}))).text
     assert "230 refused rows" in text
-    assert "and 30 more, all in prepare/refused.jsonl" in text
+    assert "and 30 more, all in prepare/findings.jsonl" in text
 
 
 @pytest.mark.parametrize(

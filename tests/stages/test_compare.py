@@ -8,6 +8,7 @@ from afina.core.errors import DataError, RecipeError
 from afina.core.events import Event, Events, Notice, Progress, StageFinished, StageSkipped
 from afina.core.files import sha256_of
 from afina.core.run import RunFolder
+from afina.data.store import SIDES, SIDES_FILE, load_side, save_sides
 from afina.recipe.load import validate
 from afina.recipe.recipe import Recipe
 from afina.stages.compare import compare, summary
@@ -118,9 +119,10 @@ def test_expected_answers_that_break_the_pattern_are_told(trained: tuple[Path, P
 
 def test_no_held_out_example_is_an_error(trained: tuple[Path, Path, RunFolder]) -> None:
     folder, base, run = trained
-    held_out = run.stage("prepare") / "test.jsonl"
+    held_out = run.stage("prepare") / SIDES_FILE
     kept = held_out.read_bytes()
-    held_out.write_bytes(b"")
+    sides = {side: load_side(run.stage("prepare"), side) for side in SIDES}
+    save_sides(run.stage("prepare"), {**sides, "test": sides["test"][:0]})
     try:
         with pytest.raises(DataError, match="no held-out example"):
             compare(recipe(folder, base), run, Events())

@@ -39,7 +39,7 @@ def make_trained_run(folder: Path, base: Path, **changes: Any) -> tuple[Recipe, 
     tree = {
         "name": "shop",
         "base": str(base),
-        "data": {"examples": [str(examples)], "split": {"val": 0.1, "test": 0.2}},
+        "data": {"examples": [str(examples)], "checks": {"few-examples": "off"}, "split": {"val": 0.1, "test": 0.2}},
         "compare": {"max_new_tokens": 48},
         "export": {"types": ["f16", "q8_0"], "check_prompts": 3, "check_tokens": 32},
     }

@@ -22,6 +22,7 @@ from afina.recipe.recipe import Adapter
 from afina.train import attention
 from afina.train.step import mean_loss, packed_loss
 from tests.fakes.models import FAMILIES, write_model
+from tests.fakes.rows import row_of
 
 CPU = torch.device("cpu")
 
@@ -34,7 +35,7 @@ def made_up_rows(count: int, vocabulary: int = 300, seed: int = 0) -> list[Row]:
         length = dice.randint(6, 90)
         ids = tuple(dice.randrange(3, vocabulary) for _ in range(length))
         start = dice.randint(1, length - 2)
-        rows.append(Row(ids, tuple(place >= start for place in range(length)), Source("rows.jsonl", number + 1)))
+        rows.append(row_of(ids, tuple(place >= start for place in range(length)), Source("rows.jsonl", number + 1)))
     return rows
 
 
@@ -42,7 +43,7 @@ def reference_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
     """Each row alone through transformers' whole model, with torch's cross-entropy."""
     total = torch.zeros(())
     for row in rows:
-        logits = model(input_ids=torch.tensor([row.ids])).logits[0, :-1].float()
+        logits = model(input_ids=torch.tensor([list(row.ids)])).logits[0, :-1].float()
         labels = torch.tensor([token if on else -100 for token, on in zip(row.ids, row.trained, strict=True)])[1:]
         total = total + F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
     return total
@@ -107,10 +108,10 @@ def test_untrained_tokens_have_no_gradient(tmp_path: Path) -> None:
     """Changing a target that is not trained changes nothing, changing one that is does."""
     attention.register()
     model = load_model(resolve_base(str(write_model(tmp_path))), dtype=torch.float32, device=CPU, attention=attention.NAME)
-    row = Row((5, 6, 7, 8, 9), (False, False, False, True, True), Source("r", 1))
+    row = row_of((5, 6, 7, 8, 9), (False, False, False, True, True), Source("r", 1))
     assert pack([row]).targets == [8, 9]
     assert pack([row]).inputs == [2, 3]
-    more = Row((5, 6, 7, 8, 9, 11, 12), (False, False, False, True, True, False, False), Source("r", 1))
+    more = row_of((5, 6, 7, 8, 9, 11, 12), (False, False, False, True, True, False, False), Source("r", 1))
     assert packed_loss(model, pack([row])).item() == packed_loss(model, pack([more])).item()
 
 

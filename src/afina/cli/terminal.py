@@ -83,7 +83,7 @@ class _Live:
 
     def _progress(self, event: events.Progress) -> None:
         if event.task not in self._tasks:
-            number = self._bars.add_task(event.task, total=event.total, unit=event.unit, rate="", note="")
+            number = self._bars.add_task(event.task, total=event.total or None, unit=event.unit, rate="", note="")
             self._tasks[event.task] = (number, time.monotonic(), event.done)
         number, start, first = self._tasks[event.task]
         seconds = time.monotonic() - start
@@ -112,7 +112,7 @@ def line(event: Event) -> str:
         case events.StageFinished(stage, seconds, summary):
             return f"{stage:<8} {_('done in')} {format_duration(seconds)}: {summary}"
         case events.Progress(stage, task, done, total, unit, note):
-            return f"{stage:<8} {task}: {done}/{total} {unit} {note}".rstrip()
+            return f"{stage:<8} {task}: {f'{done}/{total}' if total else done} {unit} {note}".rstrip()
         case events.Notice(stage, level, text):
             return f"{stage:<8} {_('warning') + ': ' if level == 'warning' else ''}{text}"
         case _:

@@ -62,6 +62,7 @@ def perform(contender: Contender, task: Task, events: Events) -> Performance:
         [question.prompt for question in task.questions],
         task.max_new_tokens,
         _progress(events, answer_task, len(task.questions), _("answers")),
+        [question.tools for question in task.questions],
     )
     del model
     gc.collect()  # modules hold each other: without it two large models would be in memory at once

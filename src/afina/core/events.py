@@ -35,7 +35,7 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` ``unit`` of a task; ``note`` is what changes beside the bar (``loss 1.23``)."""
+    """``done`` of ``total`` ``unit`` of a task (total 0: not known); ``note`` is what changes beside the bar (``loss 1.23``)."""
 
     stage: str
     task: str

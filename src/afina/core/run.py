@@ -110,6 +110,11 @@ class RunFolder:
         folder.rename(target)
         return target
 
+    def latest_aside(self, stage: str) -> Path | None:
+        """The folder that ``set_aside`` moved away last; None where there is none."""
+        folders = sorted((self.root / "history").glob(f"{stage}-*"), key=lambda path: path.stat().st_mtime_ns)
+        return folders[-1] if folders else None
+
     def finish(
         self, stage: str, *, inputs: Mapping[str, str], result: Mapping[str, Any], seconds: float, outputs: list[Path]
     ) -> Manifest:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 Done = Literal["kept", "changed", "dropped"]
@@ -91,3 +92,16 @@ class Finding:
     reason: str
     done: Done = "dropped"
     excerpt: str = ""
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """A message as templates and servers of OpenAI's form expect it."""
+    row: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        row["tool_calls"] = [
+            {"type": "function", "function": {"name": call.name, "arguments": json.loads(call.arguments)}}
+            for call in message.calls
+        ]
+    if message.name:
+        row["name"] = message.name
+    return row

@@ -38,12 +38,11 @@ def pack(rows: Sequence[Row]) -> Packed:
     inputs: list[int] = []
     targets: list[int] = []
     for row in rows:
-        length = len(row.trained) - row.trained[::-1].index(True)
+        length = row.spans[-1][1]
         offset = len(ids)
-        for place in range(1, length):
-            if row.trained[place]:
-                inputs.append(offset + place - 1)
-                targets.append(row.ids[place])
+        for start, stop in row.spans:
+            inputs.extend(range(offset + max(start, 1) - 1, offset + stop - 1))
+            targets.extend(row.ids[max(start, 1) : stop])
         ids.extend(row.ids[:length])
         positions.extend(range(length))
         starts.append(len(ids))

@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from afina.core.errors import DataError, RecipeError
 from afina.core.translation import _
-from afina.data.conversation import Message
+from afina.data.conversation import Message, as_dict
 from afina.data.tokenizer import Tokenizer
 
 PLAIN = (
@@ -49,14 +49,21 @@ class ChatTemplate:
     source: str
     tokens: dict[str, str] = field(default_factory=dict)
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def render(self, messages: Sequence[Message], tools: str = "", *, add_generation_prompt: bool) -> str:
         """The text of ``messages``; with ``add_generation_prompt`` up to the place where the assistant begins to answer.
+
+        ``tools`` is the JSON list of the tools on offer, or ``""``.
 
         Raises DataError where the template refuses the messages (for example a system message that it does not know).
         """
-        rows = [{"role": message.role, "content": message.content} for message in messages]
+        more = {"tools": json.loads(tools)} if tools else {}
         try:
-            return self._compiled.render(messages=rows, add_generation_prompt=add_generation_prompt, **self.tokens)
+            return self._compiled.render(
+                messages=[as_dict(message) for message in messages],
+                add_generation_prompt=add_generation_prompt,
+                **more,
+                **self.tokens,
+            )
         except jinja2.TemplateError as error:
             raise DataError(
                 _("the chat template '{name}' refuses these messages: {reason}").format(name=self.name, reason=error),
@@ -65,9 +72,7 @@ class ChatTemplate:
 
     @cached_property
     def _compiled(self) -> jinja2.Template:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, "jinja2.ext.loopcontrols"]
-        )
+        environment = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, "jinja2.ext.loopcontrols"])
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         try:
@@ -119,6 +124,15 @@ def choose_template(setting: str, tokenizer: Tokenizer, *, ends_with_bos: bool =
         "pad_token": tokenizer.pad_token or "",
     }
     return ChatTemplate(name=name, source=bindings + start + source, tokens=tokens)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, which finds the keys of messages (``message.role``) without asking for attributes first."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj and not hasattr(dict, attribute):
+            return obj[attribute]
+        return super().getattr(obj, attribute)
 
 
 class _GenerationTag(Extension):

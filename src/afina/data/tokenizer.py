@@ -7,8 +7,10 @@ then differ from those of llama.cpp. Here, in the GGUF and in the served model i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,33 @@ class Tokenizer:
 
     def special_in(self, text: str) -> str | None:
         """A special token that is written in ``text``, or None."""
-        return next((token for token in self.special if token in text), None)
+        found = self.special_pattern.search(text)
+        return found.group() if found else None
+
+    def special_split(self, text: str) -> list[str]:
+        """Text, special token, text, special token, …, text."""
+        return self._special_parted.split(text)
+
+    @cached_property
+    def _special_parted(self) -> re.Pattern[str]:
+        return re.compile(f"({self.added_pattern.pattern})")
+
+    @cached_property
+    def added_pattern(self) -> re.Pattern[str]:
+        """Any added token, special or not: a text is cut at these before anything else."""
+        words = [token.content for token in self.pipeline.get_added_tokens_decoder().values()]
+        return re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))) or r"(?!)")
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """``tokenizer.json``."""
+        found: dict[str, Any] = read_json(self.folder / "tokenizer.json")
+        return found
+
+    @cached_property
+    def special_pattern(self) -> re.Pattern[str]:
+        """Any special token; of two that begin alike the longer one."""
+        return re.compile("|".join(map(re.escape, sorted(self.special, key=len, reverse=True))) or r"(?!)")
 
     def loses(self, text: str) -> str:
         """The characters of ``text`` that do not come back from its ids, ``""`` where all do (white space and forms of accents

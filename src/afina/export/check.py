@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,9 @@ def check_reading(server: LlamaServer, renderer: Renderer, conversations: Sequen
     """Raises QualityError where llama.cpp renders a prompt otherwise than training, or cuts a text into other tokens."""
     untidy = 0
     for conversation in conversations:
-        if _misreading(server, renderer, conversation.messages) is None:
+        if _misreading(server, renderer, conversation.messages, conversation.tools) is None:
             continue
-        misreading = _misreading(server, renderer, tuple(map(_tidy, conversation.messages)))
+        misreading = _misreading(server, renderer, tuple(map(_tidy, conversation.messages)), conversation.tools)
         if misreading is not None:
             raise QualityError(
                 _("llama.cpp reads {source} otherwise than training did: {misreading}").format(
@@ -131,7 +131,7 @@ def check_reading(server: LlamaServer, renderer: Renderer, conversations: Sequen
 def refer(engine: TorchEngine, conversations: Sequence[Conversation], max_new_tokens: int) -> Iterator[Reference]:
     """Torch's greedy tokens on the conversations' prompts, one after another (a batch would round otherwise)."""
     for conversation in conversations:
-        prompt_ids = engine.renderer.prompt_ids(conversation.prompt)
+        prompt_ids = engine.renderer.prompt_ids(conversation.prompt, conversation.tools)
         yield Reference(conversation.source, tuple(prompt_ids), tuple(engine.greedy_steps(prompt_ids, max_new_tokens)))
 
 
@@ -152,7 +152,7 @@ def check_choices(
 def check_ending(server: LlamaServer, conversations: Sequence[Conversation], max_new_tokens: int) -> Source | None:
     """The first of ``conversations`` whose prompt gets an answer that ends by itself; None where none does."""
     for conversation in conversations:
-        if server.answer(conversation.prompt, max_new_tokens).finish == "stop":
+        if server.answer(conversation.prompt, max_new_tokens, conversation.tools).finish == "stop":
             return conversation.source
     return None
 
@@ -235,11 +235,11 @@ def _relative_error(path: Path, tensor: TensorFile, found: Any, plan: FilePlan, 
     return float(np.sqrt(off / size)) if size else float(np.sqrt(off))
 
 
-def _misreading(server: LlamaServer, renderer: Renderer, messages: tuple[Message, ...]) -> str | None:
+def _misreading(server: LlamaServer, renderer: Renderer, messages: tuple[Message, ...], tools: str) -> str | None:
     """Where llama.cpp reads ``messages`` otherwise than training does; None where all ids are the same."""
-    text = renderer.template.render(messages, add_generation_prompt=False)
+    text = renderer.template.render(messages, tools, add_generation_prompt=False)
     readings = (
-        (_("prompt"), renderer.prompt_ids(messages[:-1]), server.prompt_ids(messages[:-1])),
+        (_("prompt"), renderer.prompt_ids(messages[:-1], tools), server.prompt_ids(messages[:-1], tools)),
         (_("conversation"), renderer.tokenizer.encode(text), server.tokenize(text)),
     )
     for part, wanted, got in readings:
@@ -256,7 +256,7 @@ def _misreading(server: LlamaServer, renderer: Renderer, messages: tuple[Message
 
 def _tidy(message: Message) -> Message:
     """What a base's normalizer (NFC) or a template's ``trim`` may make of a text; llama.cpp has neither but for plain blanks."""
-    return Message(message.role, unicodedata.normalize("NFC", message.content).strip())
+    return replace(message, content=unicodedata.normalize("NFC", message.content).strip())
 
 
 def _tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

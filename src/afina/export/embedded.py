@@ -33,11 +33,11 @@ def prove_embedded(
     with LlamaServer(gguf, context=context, log=log) as server:
         start_seconds = time.monotonic() - start
         for question in questions:
-            require_same_text(question, server.render(question.messages), bos)
-            _require_same_ids(question, server.prompt_ids(question.messages))
+            require_same_text(question, server.render(question.messages, question.tools), bos)
+            _require_same_ids(question, server.prompt_ids(question.messages, question.tools))
 
         def ask(question: Question) -> Reply:
-            answer = server.answer(question.messages, max_new_tokens)
+            answer = server.answer(question.messages, max_new_tokens, question.tools)
             return Reply(answer.text, answer.finish, len(question.ids), len(answer.ids), answer.seconds)
 
         return EmbeddedModel(first_that_ends(questions, ask, max_new_tokens, must_end=must_end), start_seconds)

@@ -103,7 +103,7 @@ def _require_kept(ollama: Ollama, model: str, context: int, system: str | None) 
 
 def _same_text(ollama: Ollama, model: str, question: Question, system: str | None, bos: str | None) -> bool:
     """Whether the text could be compared; QualityError where it differs."""
-    got = ollama.rendered(model, _without_default(question, system))
+    got = ollama.rendered(model, _without_default(question, system), question.tools)
     if got is None:
         return False
     require_same_text(question, got, bos)
@@ -112,7 +112,7 @@ def _same_text(ollama: Ollama, model: str, question: Question, system: str | Non
 
 def _ask(ollama: Ollama, model: str, question: Question, system: str | None, max_new_tokens: int) -> Reply:
     start = time.monotonic()
-    answer = ollama.chat(model, _without_default(question, system), max_new_tokens)
+    answer = ollama.chat(model, _without_default(question, system), max_new_tokens, question.tools)
     return Reply(
         text=answer.text,
         finish="stop" if answer.finish == "stop" else "length",

@@ -22,6 +22,7 @@ class Question:
     messages: tuple[Message, ...]
     text: str
     ids: tuple[int, ...]
+    tools: str = ""
 
     @property
     def asked(self) -> str:
@@ -54,10 +55,10 @@ def choose_questions(held_out: Sequence[Conversation], renderer: Renderer, limit
     """At most eight held-out questions of up to ``limit`` tokens, the first ones in their order."""
     chosen: list[Question] = []
     for conversation in held_out:
-        text = renderer.template.render(conversation.prompt, add_generation_prompt=True)
+        text = renderer.template.render(conversation.prompt, conversation.tools, add_generation_prompt=True)
         ids = tuple(renderer.tokenizer.encode(text))
         if len(ids) <= limit:
-            chosen.append(Question(conversation.prompt, text, ids))
+            chosen.append(Question(conversation.prompt, text, ids, conversation.tools))
         if len(chosen) == QUESTIONS:
             break
     if not chosen:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from afina.core.errors import AfinaError, DataError, ResourceError, ServiceError
 from afina.core.translation import _
 from afina.core.units import MIB
-from afina.data.conversation import Message
+from afina.data.conversation import Message, as_dict
 from afina.infer.answer import Answer
 from afina.infer.llama_child import port_is_free
 
@@ -114,9 +114,9 @@ class LlamaServer:
         """The most probable tokens after ``prompt_ids``; the end token is the last one where generation ended by itself."""
         return [int(token) for token in self._complete(list(prompt_ids), max_new_tokens)["tokens"]]
 
-    def answer(self, messages: Sequence[Message], max_new_tokens: int) -> Answer:
+    def answer(self, messages: Sequence[Message], max_new_tokens: int, tools: str = "") -> Answer:
         start = time.monotonic()
-        reply = self._complete(self.prompt_ids(messages), max_new_tokens)
+        reply = self._complete(self.prompt_ids(messages, tools), max_new_tokens)
         return Answer(
             text=reply["content"],
             ids=tuple(reply["tokens"]),
@@ -146,19 +146,21 @@ class LlamaServer:
                     return ENDS[event["stop_type"]]
         raise self._lost(_("the answer broke off"))
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Message], tools: str = "") -> list[int]:
         """Ids of what the model reads for ``messages``: its own template's text, with a BOS where its tokenizer adds one."""
-        return self.tokenize(self.render(messages), add_special=True)
+        return self.tokenize(self.render(messages, tools), add_special=True)
 
     def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
         """Ids of ``text``; special tokens written in it are recognised. ``add_special`` adds what the tokenizer puts in front."""
         reply = self.request("POST", "/tokenize", {"content": text, "add_special": add_special, "parse_special": True})
         return [int(token) for token in reply["tokens"]]
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The text of ``messages`` up to the assistant's turn, without the BOS that the tokenizer adds."""
-        rows = [{"role": message.role, "content": message.content} for message in messages]
-        return str(self.request("POST", "/apply-template", {"messages": rows})["prompt"])
+    def render(self, messages: Sequence[Message], tools: str = "") -> str:
+        """The text of ``messages`` up to the assistant's turn, without the BOS that the tokenizer adds. ``tools``: JSON."""
+        body: dict[str, Any] = {"messages": [as_dict(message) for message in messages]}
+        if tools:
+            body["tools"] = json.loads(tools)
+        return str(self.request("POST", "/apply-template", body)["prompt"])
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """One JSON exchange with the server."""

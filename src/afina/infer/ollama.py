@@ -21,7 +21,7 @@ from afina.core.errors import ServiceError
 from afina.core.files import sha256_of
 from afina.core.translation import _
 from afina.core.units import MIB
-from afina.data.conversation import Message
+from afina.data.conversation import Message, as_dict
 
 PORT = 11434
 PING_S = 2.0
@@ -135,9 +135,9 @@ class Ollama:
     def delete(self, model: str) -> None:
         self._empty("DELETE", "/api/delete", {"model": model})
 
-    def chat(self, model: str, messages: Sequence[Message], max_new_tokens: int | None = None) -> OllamaAnswer:
+    def chat(self, model: str, messages: Sequence[Message], max_new_tokens: int | None = None, tools: str = "") -> OllamaAnswer:
         """One greedy answer. A conversation that is too long for the model's context is an error, never cut."""
-        reply = self._chat(model, messages, {} if max_new_tokens is None else {"num_predict": max_new_tokens})
+        reply = self._chat(model, messages, tools, {} if max_new_tokens is None else {"num_predict": max_new_tokens})
         if not reply.get("done"):
             raise ServiceError(
                 _("Ollama at {address} broke off its answer for {model}").format(address=self.address, model=model),
@@ -150,16 +150,17 @@ class Ollama:
             answer_tokens=reply.get("eval_count", 0),
         )
 
-    def rendered(self, model: str, messages: Sequence[Message]) -> str | None:
+    def rendered(self, model: str, messages: Sequence[Message], tools: str = "") -> str | None:
         """The text that the model would read, up to the assistant's turn; None where this Ollama does not tell."""
-        reply = self._chat(model, messages, {"num_predict": 1}, _debug_render_only=True)
+        reply = self._chat(model, messages, tools, {"num_predict": 1}, _debug_render_only=True)
         told = reply.get("_debug_info")
         return str(told["rendered_template"]) if told else None
 
-    def _chat(self, model: str, messages: Sequence[Message], options: Mapping[str, int], **more: bool) -> Any:
+    def _chat(self, model: str, messages: Sequence[Message], tools: str, options: Mapping[str, int], **more: bool) -> Any:
         body = {
             "model": model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "messages": [as_dict(message) | ({"tool_name": message.name} if message.name else {}) for message in messages],
+            **({"tools": json.loads(tools)} if tools else {}),
             "stream": False,
             "truncate": False,
             "shift": False,

@@ -58,12 +58,14 @@ class TorchEngine:
         conversations: Sequence[Sequence[Message]],
         max_new_tokens: int,
         on_progress: Callable[[int], None] | None = None,
+        tools: Sequence[str] | None = None,
     ) -> list[Answer]:
-        """One answer for each conversation, in their order; ``on_progress`` hears how many are ready.
+        """One answer for each conversation, in their order; ``on_progress`` hears how many are ready; ``tools`` on offer in each.
 
         Prompts of like length share a batch, padded on the left. ``seconds`` of an answer is its share of the batch's time.
         """
-        prompts = [self.renderer.prompt_ids(messages) for messages in conversations]
+        offered = tools or [""] * len(conversations)
+        prompts = [self.renderer.prompt_ids(*pair) for pair in zip(conversations, offered, strict=True)]
         answers: dict[int, Answer] = {}
         for batch in _batches([len(prompt) for prompt in prompts], max_new_tokens):
             start = time.monotonic()

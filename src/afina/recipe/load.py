@@ -136,14 +136,18 @@ def _known_place(loc: Path_) -> Path_:
     """``loc`` without pydantic's names for union branches."""
     place: list[str | int] = []
     fields: type[BaseModel] | None = Recipe
+    item: type[BaseModel] | None = None  # the section that an item of the list here may be
     for part in loc:
         if fields is None:
             if isinstance(part, int):
                 place.append(part)
+            elif item is not None and part == item.__name__:
+                fields, item = item, None
             continue
         place.append(part)
         field = fields.model_fields.get(str(part))
         fields = section_of(field.annotation) if field else None
+        item = section_of(_item(field.annotation)) if field and fields is None else None
     return tuple(place)
 
 
@@ -183,7 +187,9 @@ def _annotation(place: Path_) -> Any:
     annotation: Any = Recipe
     for part in place:
         if isinstance(part, int):
-            return _item(annotation)
+            annotation = _item(annotation)
+            section = section_of(annotation)
+            continue
         if section is None or part not in section.model_fields:
             return annotation
         annotation = section.model_fields[part].annotation
@@ -204,6 +210,8 @@ def _choices(annotation: Any) -> list[str]:
     names = {int: _("a whole number"), float: _("a number"), str: _("a text"), bool: "true / false"}
     if annotation in names:
         return [names[annotation]]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return ["{" + ", ".join(f"{key}: …" for key in annotation.model_fields) + "}"]
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is not None and getattr(origin, "__name__", "") == "Literal":
         return [str(value) for value in inner]
@@ -215,8 +223,9 @@ def _choices(annotation: Any) -> list[str]:
 def _did_you_mean(place: Path_) -> str:
     section: type[BaseModel] | None = Recipe
     for part in place[:-1]:
-        field = section.model_fields.get(str(part)) if section else None
-        section = section_of(field.annotation) if field else None
+        if isinstance(part, str):
+            field = section.model_fields.get(part) if section else None
+            section = section_of(field.annotation) or section_of(_item(field.annotation)) if field else None
     name = str(place[-1])
     here = list(section.model_fields) if section else []
     if close := difflib.get_close_matches(name, here, n=1):

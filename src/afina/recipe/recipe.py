@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
 
@@ -21,6 +21,11 @@ def _is_regular_expression(pattern: str) -> str:
     except re.error as error:
         raise ValueError(f"is not a regular expression: {error}") from None
     return pattern
+
+
+def _with_off(checks: object) -> object:
+    """YAML reads ``off`` as false; here it is a word."""
+    return {name: "off" if action is False else action for name, action in checks.items()} if isinstance(checks, dict) else checks
 
 
 class Split(_Section):
@@ -86,8 +91,8 @@ class Data(_Section):
     """Rows longer than train.max_tokens: left out, parted between turns, or kept (then the limit is what the base can hold)."""
     redact: bool = False
     """Replace e-mail addresses, numbers of telephones, cards and identity, keys and passwords by others of the same form."""
-    checks: dict[str, str] = Field(default={}, validate_default=False)
-    """What a check does: {near-duplicate: drop, refusal: off}. The guide's page on checks names them all."""
+    checks: Annotated[dict[str, str], BeforeValidator(_with_off)] = Field(default={}, validate_default=False)
+    """What a check does: {near-duplicate: drop, refusal: off}. All of them: docs/en/checks.md."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Take this many examples, chosen by the split's seed."""
     max_broken: Annotated[float, Field(ge=0, le=1)] = 0.05

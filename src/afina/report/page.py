@@ -1,4 +1,4 @@
-"""The page about a run: plain data in, one HTML file out. It needs no network, no script and no second file."""
+"""The page about a run: plain data in, one HTML file out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 
 from afina.core.translation import _
 from afina.core.units import format_bytes, format_duration
+from afina.report.document import document, in_two_sizes, pairs
 from afina.report.markup import Markup, element, join
 from afina.report.plots import Curve, Estimate, estimates, key, loss_curve
-from afina.report.style import STYLE
 
 SHOWN_ANSWERS = 8  # the others wait behind a line that opens
 SHOWN_ROWS = 200  # refused rows listed for each reason
@@ -104,16 +104,6 @@ class Page:
 
 def draw(page: Page) -> str:
     """The whole document."""
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        # Nothing may be fetched or run, whatever an answer holds.
-        element("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{page.name} · afina"),
-        element("style", Markup(STYLE)),
-    )
     sections = [
         ("result", _("Base against tuned"), _result(page)),
         ("answers", _("Answers side by side"), _answers(page)),
@@ -122,23 +112,7 @@ def draw(page: Page) -> str:
         ("record", _("Record"), _record(page)),
         ("next", _("What to type next"), _next(page)),
     ]
-    navigation = element(
-        "nav", [element("a", title, href=f"#{name}") for name, title, _content in sections], aria_label=_("sections")
-    )
-    body = element(
-        "body",
-        element(
-            "header",
-            element("p", "afina", class_="brand"),
-            element("h1", page.name),
-            element("p", page.headline, class_="headline"),
-            _pairs(page.facts, "facts"),
-            navigation,
-        ),
-        element("main", [element("section", element("h2", title), content, id=name) for name, title, content in sections]),
-        element("footer", page.written),
-    )
-    return f"<!doctype html>\n{element('html', head, body, lang=page.language)}\n"
+    return document(page.language, page.name, page.headline, page.facts, sections, page.written)
 
 
 def _result(page: Page) -> Markup:
@@ -263,7 +237,7 @@ def _training(page: Page) -> Markup:
     if not page.training:
         return _missing(_("Nothing has been trained yet."), f"afina train {page.name}")
     figure = _figure(page.curve) if page.curve else None
-    return join([figure, _pairs(page.training, "facts small")])
+    return join([figure, pairs(page.training, "facts small")])
 
 
 def _figure(curve: Curve) -> Markup:
@@ -273,14 +247,12 @@ def _figure(curve: Curve) -> Markup:
         keys.append(element("span", element("i", class_="swatch best"), _("the adapter that was kept")))
     else:
         keys.append(element("span", _("no validation examples: the last step's adapter was kept")))
-    # Two drawings of the same curve: text in an SVG shrinks with it, and would not be readable on a phone.
     return element(
         "figure",
         element("figcaption", keys, class_="legend"),
-        element("div", loss_curve(curve, 960, 320), class_="wide"),
-        element("div", loss_curve(curve, 360, 250), class_="narrow"),
+        in_two_sizes(loss_curve(curve, 960, 320), loss_curve(curve, 360, 250)),
         element("p", _("mean loss a trained token, in nats"), class_="note"),
-        class_="curve",
+        class_="drawn",
     )
 
 
@@ -316,7 +288,7 @@ def _data(page: Page) -> Markup:
 def _refused(check: str, found: Sequence[tuple[str, str]]) -> Markup:
     shown = [element("li", element("code", place), " ", reason) for place, reason in found[:SHOWN_ROWS]]
     left = len(found) - len(shown)
-    more = element("li", _("and {count} more, all in prepare/refused.jsonl").format(count=f"{left:,}")) if left else None
+    more = element("li", _("and {count} more, all in prepare/findings.jsonl").format(count=f"{left:,}")) if left else None
     summary = element("summary", element("b", check), " ", element("span", f"{len(found):,}", class_="soft"))
     return element("details", summary, element("ul", shown, more), class_="refused", open="" if len(found) <= 12 else None)
 
@@ -356,7 +328,7 @@ def _record(page: Page) -> Markup:
             element("h3", _("Files in {folder}").format(folder=page.folder)),
             element("table", element("tbody", files), class_="plain files"),
             element("h3", _("Versions")),
-            _pairs(tuple(page.versions.items()), "facts small"),
+            pairs(tuple(page.versions.items()), "facts small"),
             element(
                 "details",
                 element("summary", _("the recipe as it was run")),
@@ -373,10 +345,6 @@ def _next(page: Page) -> Markup:
         [[element("dt", element("code", command)), element("dd", purpose)] for command, purpose in page.commands],
         class_="commands",
     )
-
-
-def _pairs(pairs: Sequence[tuple[str, str]], kind: str) -> Markup:
-    return element("dl", [element("div", element("dt", label), element("dd", value)) for label, value in pairs], class_=kind)
 
 
 def _missing(text: str, command: str) -> Markup:

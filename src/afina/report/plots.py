@@ -1,13 +1,21 @@
-"""Plots as inline SVG: a loss curve, and a dot with a whisker for each estimate. Colours and fonts come from the page's style."""
+"""The plots of the pages: losses, estimates with their intervals, lengths in tokens, the flow of rows. Each says in words what it
+shows, for those who cannot see it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from afina.core.translation import _
+from afina.core.units import format_count
+from afina.report.drawing import BAD, BASE, INK, LINE, PAPER, SOFT, TUNED, axes_in, drawing, figure_of, label
 from afina.report.markup import Markup, element
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MOST_POINTS = 240  # more steps than a screen has room for are averaged
 
@@ -32,6 +40,15 @@ class Estimate:
     mark: str  # base or tuned
 
 
+@dataclass(frozen=True)
+class Branch:
+    """What leaves the river of rows, or ``passes`` on to a side of the split. Without rows its ``label`` stands alone."""
+
+    label: str
+    rows: int
+    passes: bool = False
+
+
 def ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers (1, 2, 2.5 or 5 times a power of ten apart) that span ``low`` to ``high``, roughly ``about`` of them."""
     span = max(high - low, 1e-4 * abs(high), 1e-4)  # what differs by less has a label of its own nowhere
@@ -46,50 +63,6 @@ def number(value: float) -> str:
     return f"{value:,.10g}"
 
 
-def loss_curve(curve: Curve, width: int, height: int) -> Markup:
-    """Training and validation loss over the steps, with the best checkpoint marked; ``width`` and ``height`` in CSS pixels."""
-    training = averaged(curve.training, _MOST_POINTS)
-    points = [*training, *curve.validation]
-    last = max(1, *(step for step, _loss in points))
-    x_ticks = [tick for tick in ticks(0, last, 4 if width < 500 else 8) if tick == int(tick) and tick <= last]
-    y_ticks = ticks(min(loss for _step, loss in points), max(loss for _step, loss in points), 5)
-    left, right, top, bottom = 46, width - 14, 12, height - 40
-
-    def x(step: float) -> float:
-        return round(left + (right - left) * step / last, 1)
-
-    def y(loss: float) -> float:
-        return round(bottom - (bottom - top) * (loss - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]), 1)
-
-    parts = [_line("grid", left, y(tick), right, y(tick)) for tick in y_ticks]
-    parts += [_label(number(tick), left - 8, y(tick) + 4, "end") for tick in y_ticks]
-    parts += [_label(number(tick), x(tick), bottom + 18, "middle") for tick in x_ticks]
-    parts.append(_line("axis", left, bottom, right, bottom))
-    parts.append(_label(_("step"), right, height - 4, "end"))
-    if training:
-        parts.append(_path("training", [(x(step), y(loss)) for step, loss in training]))
-    if curve.validation:
-        parts.append(_path("validation", [(x(step), y(loss)) for step, loss in curve.validation]))
-        parts += [_circle("validation", x(step), y(loss), 2.6) for step, loss in averaged(curve.validation, 40)]
-    best = next(((step, loss) for step, loss in curve.validation if step == curve.best), None)
-    if best is not None:
-        parts.append(_circle("best", x(best[0]), y(best[1]), 6.5))
-        # The label stands above its point, away from the side that is nearer; a halo keeps it readable over the lines.
-        late = best[0] > last * 0.6
-        loss = f"{best[1]:.3f}"
-        text = loss if width < 500 else _("best: {loss} at step {step}").format(loss=loss, step=best[0])
-        parts.append(_label(text, x(best[0]) + (6 if late else -6), y(best[1]) - 14, "end" if late else "start", "best"))
-    return element(
-        "svg",
-        *parts,
-        viewBox=f"0 0 {width} {height}",
-        width=str(width),
-        height=str(height),
-        role="img",
-        aria_label=_spoken(curve),
-    )
-
-
 def averaged(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
     """At most ``most`` points: means of as many neighbours as that takes. The first and the last keep their place."""
     size = math.ceil(len(points) / most)
@@ -102,7 +75,181 @@ def averaged(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, 
     return middles
 
 
-def _spoken(curve: Curve) -> str:
+def _round_ticks(low: float, high: float, most: int) -> list[int]:
+    """1, 2 and 5 times powers of ten, or powers of ten alone where those would be too many."""
+    powers = [10**power for power in range(math.ceil(math.log10(high)) + 1)]
+    fine = [factor * power for power in powers for factor in (1, 2, 5) if low <= factor * power <= high]
+    return fine if len(fine) <= most else [power for power in powers if low <= power <= high]
+
+
+# ── the plots ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def loss_curve(curve: Curve, width: int, height: int) -> Markup:
+    """Training and validation loss over the steps, with the best checkpoint marked; ``width`` and ``height`` in CSS pixels."""
+    training = averaged(curve.training, _MOST_POINTS)
+    points = [*training, *curve.validation]
+    last = max(1, *(step for step, _loss in points))
+    x_ticks = [tick for tick in ticks(0, last, 4 if width < 500 else 8) if tick == int(tick) and tick <= last]
+    y_ticks = ticks(min(loss for _step, loss in points), max(loss for _step, loss in points), 5)
+    with figure_of(width, height) as figure:
+        axes = axes_in(figure, left=46, right=14, top=12, bottom=40)
+        axes.set(xlim=(0, last), ylim=(y_ticks[0], y_ticks[-1]))
+        axes.set_xticks(x_ticks, map(number, x_ticks))
+        axes.set_yticks(y_ticks, map(number, y_ticks))
+        axes.text(1, -36 / (height - 52), _("step"), transform=axes.transAxes, ha="right", color=SOFT)
+        if training:
+            axes.plot(*zip(*training), color=BASE, linewidth=1.25, alpha=0.75, clip_on=False, gid="training")
+        if curve.validation:
+            axes.plot(*zip(*curve.validation), color=TUNED, linewidth=2, clip_on=False, gid="validation")
+            dots = averaged(curve.validation, 40)
+            axes.plot(*zip(*dots), "o", color=TUNED, markersize=5.2, clip_on=False, gid="validation")
+        best = next(((step, loss) for step, loss in curve.validation if step == curve.best), None)
+        if best is not None:
+            axes.plot(*best, "o", markersize=13, mfc="none", mec=TUNED, mew=1.75, clip_on=False, gid="best")
+            # The label stands above its point, away from the side that is nearer; a halo keeps it readable over the lines.
+            late = best[0] > last * 0.6
+            loss = f"{best[1]:.3f}"
+            text = loss if width < 500 else _("best: {loss} at step {step}").format(loss=loss, step=best[0])
+            label(axes, text, best, INK, late, bold=True, away=(6 if late else -6, 14))
+        return drawing(figure, _spoken_curve(curve))
+
+
+def estimates(dots: Sequence[Estimate], low: float, high: float, grid: Sequence[float]) -> Markup:
+    """A lane for each estimate on an axis from ``low`` to ``high``: its interval and its dot."""
+    width, lane, gap = 220, 20, 6
+    height = gap * 2 + lane * len(dots)
+    with figure_of(width, height) as figure:
+        axes = axes_in(figure, left=8, right=8, top=0, bottom=0)
+        axes.set(xlim=(low, high), ylim=(height, 0), xticks=(), yticks=())
+        axes.spines["bottom"].set_visible(False)
+        for tick in grid:
+            axes.plot((tick, tick), (0, height), color=LINE, linewidth=1, clip_on=False, gid="grid")
+        for place, dot in enumerate(dots):
+            y = gap + lane * place + lane / 2
+            colour = BASE if dot.mark == "base" else TUNED
+            left, value, right = (min(max(end, low), high) for end in (dot.low, dot.value, dot.high))
+            axes.plot((left, right), (y, y), color=colour, linewidth=2, clip_on=False, gid=f"{dot.mark} whisker")
+            for end in (dot.low, dot.high):
+                if low <= end <= high:
+                    axes.plot((end, end), (y - 4, y + 4), color=colour, linewidth=1.5, clip_on=False, gid=f"{dot.mark} end")
+            if dot.mark == "base":
+                axes.plot(value, y, "o", markersize=10, mfc=PAPER, mec=colour, mew=2, clip_on=False, gid="base dot")
+            else:
+                axes.plot(value, y, "D", markersize=9.2, mfc=colour, mec=colour, mew=0, clip_on=False, gid="tuned dot")
+        return drawing(figure, "; ".join(dot.label for dot in dots), "estimates")
+
+
+def histogram(
+    edges: Sequence[int], counts: Sequence[int], marks: Sequence[tuple[str, int]], limit: int, width: int, height: int
+) -> Markup:
+    """Rows by their tokens, on a logarithmic axis. ``edges`` are the bins' upper ends; ``marks`` thin lines with a name;
+    ``limit`` a strong line, 0 for none: what lies beyond it is drawn hollow.
+    """
+    first = min(edges[0] / 2 ** (1 / 4), edges[0] - 0.5)
+    lefts = (first, *edges[:-1])
+    top = ticks(0, max(counts), 4)
+    low, high = min(first, limit or first) / 1.04, max(edges[-1], limit) * 1.04
+    with figure_of(width, height) as figure:
+        top_margin = 12 + 15 * (len(marks) + bool(limit))
+        axes = axes_in(figure, left=46, right=14, top=top_margin, bottom=40)
+        axes.set_xscale("log")
+        axes.set(xlim=(low, high), ylim=(0, top[-1]))
+        x_ticks = _round_ticks(low, high, 5 if width < 500 else 12)
+        axes.minorticks_off()
+        axes.set_xticks(x_ticks, [format_count(tick) for tick in x_ticks])
+        y_ticks = [tick for tick in top if tick == int(tick)]
+        axes.set_yticks(y_ticks, [format_count(int(tick)) for tick in y_ticks])
+        axes.text(1, -36 / (height - top_margin - 40), _("tokens of a row"), transform=axes.transAxes, ha="right", color=SOFT)
+        for left, right, count in zip(lefts, edges, counts, strict=True):
+            if count:
+                beyond = 0 < limit < right
+                hair = (right / left) ** 0.06  # between two bars
+                bar = axes.bar(left * hair, max(count, top[-1] / height), right / hair - left * hair, align="edge", clip_on=False)
+                bar.patches[0].set(facecolor="none" if beyond else TUNED, edgecolor=BAD if beyond else "none", linewidth=1.25)
+        lines = [(name, value, SOFT) for name, value in marks] + ([(_("limit"), limit, BAD)] if limit else [])
+        for place, (name, value, colour) in enumerate(lines):
+            rise = 1 + (6 + 15 * (len(lines) - 1 - place)) / (height - top_margin - 40)
+            axes.plot(
+                (value, value),
+                (0, rise),
+                transform=axes.get_xaxis_transform(),
+                color=colour,
+                linewidth=1.5 if colour == BAD else 1,
+                dashes=(5, 3) if colour == BAD else (2, 3),
+                clip_on=False,
+                gid="mark",
+            )
+            late = math.log(value / low) > 0.6 * math.log(high / low)
+            away = (-4 if late else 4, -8)
+            label(axes, f"{name} {value:,}", (value, rise), colour, late, colour == BAD, away, axes.get_xaxis_transform())
+        return drawing(figure, _spoken_histogram(lefts, edges, counts, marks, limit))
+
+
+def river(source: str, rows: int, levels: Sequence[tuple[str, Sequence[Branch]]], width: int) -> Markup:
+    """``rows`` flow from top to bottom; at each level branches leave to the right, and what is left is named inside.
+
+    ``levels``: a text for the rows that are left after it, and its branches. Widths are in proportion; the thinnest is a line.
+    """
+    trunk = round(width * (0.4 if width < 500 else 0.45))
+    bank = trunk + 14  # where branches end and their labels begin
+
+    def thick(branch: Branch) -> float:
+        return max(1.5, branch.rows * trunk / max(1, rows)) if branch.rows else 0.0
+
+    heights = [34 + sum(max(20.0, thick(branch) + 6) for branch in branches) for _name, branches in levels]
+    height = math.ceil(30 + sum(heights) + 26)
+    with figure_of(width, height) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        start, right = 30.0, float(trunk)
+        shore = [(right, 0.0), (right, start)]
+        axes.text(10, 16, source, color=INK, fontweight="bold", va="center")
+        for (left_over, branches), level in zip(levels, heights, strict=True):
+            at = start + 6
+            for branch in branches:
+                size = min(thick(branch), right)
+                room = max(20.0, size + 6)
+                if size:
+                    _bend(axes, right, start, bank, at + room / 2, size, branch.passes)
+                axes.text(bank + 7, at + room / 2, branch.label, color=INK if branch.passes else SOFT, va="center")
+                right -= size
+                at += room
+            shore += [(right, start), (right, start + level)]
+            start += level
+            axes.text(10, start - 14, left_over, color=INK, fontweight="bold", va="center")
+        shore += [(right / 2, start + min(16, right)), (0, start), (0, 0)]
+        axes.fill(*zip(*shore), facecolor=TUNED, alpha=0.22, linewidth=0, clip_on=False, gid="trunk")
+        return drawing(figure, _spoken_river(source, levels), "river")
+
+
+def _bend(axes: Axes, right: float, top: float, bank: float, middle: float, size: float, passes: bool) -> None:
+    """A branch: the river's outermost ``size`` pixels turn right, from the height ``top`` to the ``bank`` at ``middle``."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    inner, upper, lower = right - size, middle - size / 2, middle + size / 2
+    outside = [(right, top), (right, upper), (right, upper), (bank, upper)]
+    inside = [(bank, lower), (inner, lower), (inner, lower), (inner, top), (right, top)]
+    codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
+    colour, alpha = (TUNED, 0.5) if passes else (BASE, 0.4)
+    axes.add_patch(
+        PathPatch(Path([*outside, *inside], codes), facecolor=colour, alpha=alpha, linewidth=0, clip_on=False, gid="branch")
+    )
+
+
+def key(mark: str) -> Markup:
+    """The shape of a mark, for legends."""
+    shape = element("circle", cx="8", cy="8", r="5") if mark == "base" else element("path", d="M8 1.5L14.5 8L8 14.5L1.5 8Z")
+    line = element("line", class_="whisker", x1="0", x2="16", y1="8", y2="8")
+    return element("svg", element("g", line, shape, class_=mark), width="16", height="16", class_="key", aria_hidden="true")
+
+
+# ── what they say to those who cannot see them ────────────────────────────────────────────────────────────────────────
+
+
+def _spoken_curve(curve: Curve) -> str:
     parts = []
     if curve.training:
         first, last = curve.training[0], curve.training[-1]
@@ -113,56 +260,21 @@ def _spoken(curve: Curve) -> str:
     return ", ".join(parts)
 
 
-def estimates(dots: Sequence[Estimate], low: float, high: float, grid: Sequence[float]) -> Markup:
-    """A lane for each estimate on an axis from ``low`` to ``high``: its interval and its dot. As wide as its place."""
-    lane, gap = 20, 6
-    height = gap * 2 + lane * len(dots)
-
-    def x(value: float) -> str:
-        return f"{100 * (min(max(value, low), high) - low) / (high - low):.2f}%"
-
-    parts = [_percent_line("grid", x(tick), x(tick), 0, height) for tick in grid]
-    for place, dot in enumerate(dots):
-        y = gap + lane * place + lane // 2
-        whisker = [_percent_line("whisker", x(dot.low), x(dot.high), y, y)]
-        whisker += [
-            _percent_line("whisker end", x(end), x(end), y - 4, y + 4) for end in (dot.low, dot.high) if low <= end <= high
-        ]
-        shape = element("svg", _shape(dot.mark, y), x=x(dot.value), overflow="visible")
-        parts.append(element("g", element("title", dot.label), whisker, shape, class_=dot.mark))
-    return element(
-        "svg", *parts, class_="estimates", height=f"{height}", role="img", aria_label="; ".join(dot.label for dot in dots)
-    )
+def _spoken_histogram(
+    lefts: Sequence[float], edges: Sequence[int], counts: Sequence[int], marks: Sequence[tuple[str, int]], limit: int
+) -> str:
+    fullest = max(range(len(counts)), key=counts.__getitem__)
+    parts = [
+        _("most rows, {rows}, have {low} to {high} tokens").format(
+            rows=f"{counts[fullest]:,}", low=f"{math.floor(lefts[fullest]) + 1:,}", high=f"{edges[fullest]:,}"
+        )
+    ]
+    parts += [f"{name} {value:,}" for name, value in marks]
+    if limit:
+        beyond = sum(count for edge, count in zip(edges, counts, strict=True) if edge > limit)
+        parts.append(_("limit {limit}, {rows} rows beyond it").format(limit=f"{limit:,}", rows=f"{beyond:,}"))
+    return "; ".join(parts)
 
 
-def key(mark: str) -> Markup:
-    """The shape of a mark, for legends."""
-    shape = element("svg", _shape(mark, 8), x="8", overflow="visible")
-    line = element("line", class_="whisker", x1="0", x2="16", y1="8", y2="8")
-    return element("svg", element("g", line, shape, class_=mark), width="16", height="16", class_="key", aria_hidden="true")
-
-
-def _shape(mark: str, y: int) -> Markup:
-    if mark == "base":
-        return element("circle", cx="0", cy=f"{y}", r="5")
-    return element("path", d=f"M0 {y - 6.5}L6.5 {y}L0 {y + 6.5}L-6.5 {y}Z")
-
-
-def _percent_line(kind: str, x1: str, x2: str, y1: float, y2: float) -> Markup:
-    return element("line", class_=kind, x1=x1, x2=x2, y1=f"{y1}", y2=f"{y2}")
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
-    return element("line", class_=kind, x1=f"{x1}", y1=f"{y1}", x2=f"{x2}", y2=f"{y2}")
-
-
-def _path(kind: str, points: Sequence[tuple[float, float]]) -> Markup:
-    return element("path", class_=kind, d="M" + "L".join(f"{x} {y}" for x, y in points))
-
-
-def _circle(kind: str, x: float, y: float, radius: float) -> Markup:
-    return element("circle", class_=kind, cx=f"{x}", cy=f"{y}", r=f"{radius}")
-
-
-def _label(text: str, x: float, y: float, anchor: str, kind: str | None = None) -> Markup:
-    return element("text", text, x=f"{x}", y=f"{y}", text_anchor=anchor, class_=kind)
+def _spoken_river(source: str, levels: Sequence[tuple[str, Sequence[Branch]]]) -> str:
+    return "; ".join([source, *(", ".join([*(branch.label for branch in branches), name]) for name, branches in levels)])

@@ -3,15 +3,15 @@
 STYLE = """
 :root {
   --paper: #fbfaf7; --card: #ffffff; --ink: #22262b; --soft: #5f6670; --line: #e4e1da; --faint: #f1efe9;
-  --base: #6a7078; --tuned: #0e6e63; --good: #1d6b3e; --bad: #a23a1f; --halo: #fbfaf7;
+  --base: #6a7078; --tuned: #0e6e63; --good: #1d6b3e; --bad: #a23a1f; --halo: #fbfaf7; --marked: #dcefe9;
   --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, "Noto Serif", "DejaVu Serif", serif;
   --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif;
   --mono: ui-monospace, SFMono-Regular, Menlo, Consolas, "Noto Sans Mono", "DejaVu Sans Mono", monospace;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #15181b; --card: #1b1f23; --ink: #e6e4df; --soft: #9ba2ab; --line: #2e3339; --faint: #202428;
-    --base: #a8afb8; --tuned: #62c8b6; --good: #7ccb98; --bad: #f09a80; --halo: #15181b;
+    --base: #a8afb8; --tuned: #62c8b6; --good: #7ccb98; --bad: #f09a80; --halo: #15181b; --marked: #1f3b37;
   }
 }
 * { box-sizing: border-box; }
@@ -58,9 +58,10 @@ td.number .soft { font-size: .82rem; }
 .measures th[scope=row] { width: 27%; }
 .measures .plot { width: 27%; min-width: 14rem; padding-left: 1rem; padding-right: 1.75rem; }
 .measures .verdict { min-width: 6.5rem; max-width: 9rem; padding-left: .6rem; }
-.ends { display: flex; justify-content: space-between; margin: .1rem -.9rem 0; color: var(--soft); font-size: .72rem;
+.ends { display: flex; justify-content: space-between; max-width: 22rem; margin: .1rem 0 0;
+    padding: 0 .25rem; color: var(--soft); font-size: .72rem;
     line-height: 1; }
-.ends span { min-width: 1.8rem; text-align: center; white-space: nowrap; }
+.ends span { white-space: nowrap; }
 .word { white-space: nowrap; }
 .verdict .word { display: flex; gap: .4em; white-space: normal; }
 .good { color: var(--good); }
@@ -68,36 +69,29 @@ td.number .soft { font-size: .82rem; }
 .unclear { color: var(--soft); }
 
 svg { display: block; overflow: visible; }
-svg text { fill: var(--soft); font: 12px var(--sans); font-variant-numeric: tabular-nums; }
-svg .grid { stroke: var(--line); stroke-width: 1; }
-svg .axis { stroke: var(--soft); stroke-width: 1; }
-svg path.training { fill: none; stroke: var(--base); stroke-width: 1.25; opacity: .75; stroke-linejoin: round; }
-svg path.validation { fill: none; stroke: var(--tuned); stroke-width: 2; stroke-linejoin: round; }
-svg circle.validation { fill: var(--tuned); }
-svg circle.best { fill: none; stroke: var(--tuned); stroke-width: 1.75; }
-svg text.best { fill: var(--ink); font-weight: 600; paint-order: stroke; stroke: var(--halo); stroke-width: 5px;
-    stroke-linejoin: round; }
-.estimates { width: 100%; }
-.base .whisker { stroke: var(--base); stroke-width: 2; }
-.tuned .whisker { stroke: var(--tuned); stroke-width: 2; }
-.whisker.end { stroke-width: 1.5; }
-.base circle { fill: var(--paper); stroke: var(--base); stroke-width: 2; }
-.tuned path { fill: var(--tuned); }
+svg text { font-family: var(--sans); font-variant-numeric: tabular-nums; }
+svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; stroke-linejoin: round; }
+.estimates { width: 100%; max-width: 22rem; height: auto; }
+.key circle { fill: var(--paper); stroke: var(--base); stroke-width: 2; }
+.key path { fill: var(--tuned); }
+.key .base line { stroke: var(--base); stroke-width: 2; }
+.key .tuned line { stroke: var(--tuned); stroke-width: 2; }
 .key { display: inline-block; flex: none; }
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .6rem; margin: 0 0 1.25rem; font-size: .9rem;
     color: var(--soft); }
 .legend span { margin-right: 1rem; }
-.curve { margin: 0 0 2rem; }
-.curve svg { width: 100%; height: auto; }
-.curve .narrow { display: none; }
-.curve .legend span { display: inline-flex; align-items: center; gap: .5rem; }
+.drawn { margin: 0 0 2rem; }
+.drawn.river .wide { max-width: 35rem; }
+.drawn svg { width: 100%; height: auto; }
+.drawn .narrow { display: none; }
+.drawn .legend span { display: inline-flex; align-items: center; gap: .5rem; }
 .swatch { display: inline-block; width: 1.4rem; height: 0; border-top: 1.5px solid var(--base); }
 .swatch.validation { border-top: 2.5px solid var(--tuned); }
 .swatch.best { width: .8rem; height: .8rem; border: 2px solid var(--tuned); border-radius: 50%; }
 
 .card { margin: 0 0 1.25rem; padding: 1.1rem 1.35rem 1.25rem; background: var(--card); border: 1px solid var(--line);
     border-radius: 8px; }
-.card .base circle { fill: var(--card); }
+.card .key circle { fill: var(--card); }
 .card-head { display: flex; align-items: baseline; gap: .75rem; color: var(--soft); font-size: .82rem;
     overflow-wrap: anywhere; }
 .question { margin: .5rem 0 1.1rem; font-family: var(--serif); font-size: 1.12rem; line-height: 1.45;
@@ -127,6 +121,57 @@ svg text.best { fill: var(--ink); font-weight: 600; paint-order: stroke; stroke:
 .commands { display: grid; grid-template-columns: max-content 1fr; gap: .6rem 2rem; margin: 0; }
 .commands dt code { padding: .2rem .55rem; background: var(--faint); border-radius: 4px; }
 .commands dd { margin: 0; color: var(--soft); }
+.steps { margin: 0; padding-left: 1.3rem; max-width: 46rem; font-size: 1.05rem; }
+.steps li { margin-bottom: .5rem; padding-left: .3rem; }
+.steps li::marker { color: var(--tuned); font-weight: 600; }
+.steps code { padding: .1rem .4rem; background: var(--faint); border-radius: 4px; }
+.told { display: block; font-size: .82rem; }
+th details { margin-top: .3rem; font-size: .82rem; }
+th details .text { margin-top: .4rem; padding: .6rem .8rem; max-height: 14rem; overflow: auto; background: var(--faint);
+    border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; }
+.bars-of th[scope=row] { width: 30%; }
+.bars-of .bars { width: 50%; }
+.bars-of .bar { height: .6rem; }
+.kinds { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.25rem; }
+.kind { margin: 0; }
+.kind h3 { margin: 0 0 .6rem; line-height: 1.4; overflow-wrap: anywhere; }
+.kind .amount { display: grid; grid-template-columns: max-content 1fr; gap: .3rem .6rem; margin: 0 0 .8rem; }
+.kind .bar { grid-column: 1 / -1; }
+.kind ul { margin: 0; padding: 0; list-style: none; font-size: .9rem; line-height: 1.45; color: var(--soft); }
+.kind li { padding: .45rem 0; border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+.severity { display: flex; align-items: center; gap: .3rem; }
+.sign { display: inline-grid; place-content: center; width: 1.25rem; height: 1.25rem; border: 1.5px solid currentColor;
+    border-radius: 50%; font-size: .75rem; line-height: 1; }
+.severity.error .sign { color: var(--bad); }
+.severity.warning .sign { color: var(--tuned); }
+.severity.info .sign { color: var(--soft); }
+.finding { margin: 0; border-top: 1px solid var(--line); }
+.finding:last-of-type { border-bottom: 1px solid var(--line); }
+.finding > summary { display: grid; grid-template-columns: 1rem 11rem 4rem 5.5rem 1fr; gap: .2rem .75rem; padding: .6rem 0;
+    align-items: baseline; list-style: none; }
+.finding > summary::-webkit-details-marker { display: none; }
+.finding > summary::before { content: "▸"; }
+.finding[open] > summary::before { content: "▾"; }
+.finding .amount { color: var(--ink); text-align: right; }
+.finding ul { padding-left: 1.75rem; list-style: none; }
+.finding li { margin-bottom: .5rem; }
+.finding .note { margin: 0 0 1rem 1.75rem; }
+.excerpt { display: block; margin-top: .15rem; padding-left: .75rem; border-left: 2px solid var(--line); color: var(--soft);
+    white-space: pre-wrap; }
+.twins .card-head { margin: 0 0 .6rem; }
+.twins h3 code { overflow-wrap: anywhere; }
+mark { background: none; color: inherit; }
+.twins mark { background: var(--marked); border-bottom: 2px solid var(--tuned); }
+.rendered { line-height: 1.65; }
+.card > .rendered { margin-top: .75rem; max-height: 26rem; overflow: auto; font: .82rem/1.65 var(--mono);
+    white-space: pre-wrap; overflow-wrap: anywhere; }
+.read { color: var(--soft); }
+.learned { background: var(--marked); color: var(--ink); border-radius: 2px; box-decoration-break: clone;
+    -webkit-box-decoration-break: clone; padding: .1em 0; }
+.learned::before, .learned::after { color: var(--tuned); font-weight: 700; }
+.learned::before { content: "⟦"; }
+.learned::after { content: "⟧"; }
+.legend .learned, .legend .read { margin-right: .5rem; font-family: var(--mono); font-size: .82rem; }
 footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line); font-size: .82rem; }
 
 @media (max-width: 46rem) {
@@ -135,13 +180,14 @@ footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line
   .headline { font-size: 1.15rem; }
   section { margin-top: 2.5rem; padding-top: 1.5rem; }
   .facts { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  .curve .wide { display: none; }
-  .curve .narrow { display: block; }
+  .drawn .wide { display: none; }
+  .drawn .narrow { display: block; }
   .measures thead, .sides thead, .stages thead { display: none; }
   .measures tr, .sides tr, .stages tr { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr));
     padding: 1rem 0; border-bottom: 1px solid var(--line); }
   .measures th, .measures td, .sides th, .sides td, .stages th, .stages td { width: auto !important; padding: 0;
     border: 0; text-align: left; }
+  .four tr { grid-template-columns: repeat(2, minmax(0, 1fr)); row-gap: .4rem; }
   .measures th, .measures .plot, .measures .verdict, .sides th, .stages th, .stages .bars { grid-column: 1 / -1; }
   .measures .plot { min-width: 0; padding: .6rem 1rem .8rem; }
   .measures .verdict { max-width: none; margin-top: .5rem; padding-left: 0; }
@@ -150,15 +196,25 @@ footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line
   td[data-title]::before { content: attr(data-title); display: block; color: var(--soft); font-size: .78rem; }
   .measures .number .soft { white-space: normal; }
   .stages td:last-child { grid-column: span 2; }
+  .bars-of th[scope=row] { width: 35%; }
+  .bars-of .bars { width: 40%; }
+  .finding > summary { grid-template-columns: 1rem 1fr max-content; }
+  .finding .done, .finding .why { grid-column: 2 / -1; }
+  .finding ul { padding-left: 1rem; }
+  .finding .note { margin-left: 1rem; }
+  .kinds { grid-template-columns: 1fr; }
   .columns { grid-auto-flow: row; gap: 1.1rem; }
   .card { padding: 1rem; }
   .earlier dl, .commands { grid-template-columns: 1fr; gap: .15rem; }
   .commands dd { margin-bottom: .8rem; }
 }
 @media print {
+  :root { --paper: #ffffff; --halo: #ffffff; }
   body { max-width: none; padding: 0; }
+  h2, h3 { break-after: avoid; }
   nav { display: none; }
-  .answer .text { max-height: none; }
-  .card, tr { break-inside: avoid; }
+  .answer .text, .card > .rendered { max-height: none; }
+  .learned, .twins mark, .bar { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+  .card, tr, figure { break-inside: avoid; }
 }
 """

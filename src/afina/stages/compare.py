@@ -26,8 +26,7 @@ from afina.core.run import RunFolder
 from afina.core.translation import _
 from afina.core.units import format_share
 from afina.data.conversation import Conversation
-from afina.data.rows import load_rows
-from afina.data.store import load_conversations
+from afina.data.store import load_conversations, load_rows
 from afina.measure.intervals import Interval
 from afina.measure.pattern import obeys
 from afina.model.base import resolve_base
@@ -61,15 +60,13 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
     dtype_name = str(dtype).removeprefix("torch.")
     settings = recipe.compare
     seed = recipe.data.split.seed
-    held_out = load_conversations(run.stage(PREPARE) / "test.jsonl")
+    held_out = load_conversations(run.stage(PREPARE), "test")
     if not held_out:
         raise DataError(
-            _("{folder} holds no held-out example: there is nothing to compare on").format(
-                folder=run.stage(PREPARE) / "test.jsonl"
-            ),
+            _("{folder} holds no held-out example: there is nothing to compare on").format(folder=run.stage(PREPARE)),
             fix=_("raise data.split.test, or add examples"),
         )
-    questions = choose_questions(held_out, settings.examples, seed)
+    questions = [renderer.written(question) for question in choose_questions(held_out, settings.examples, seed)]
     contenders = choose_contenders(settings.contenders, run.stage(TRAIN) / ADAPTER)
 
     def work(folder: Path) -> Outcome:
@@ -77,7 +74,7 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
         if len(questions) < _FEW:
             text = _("only {count} held-out examples: wide intervals; more examples or a larger data.split.test narrow them")
             events.warn(NAME, text.format(count=len(questions)))
-        rows = load_rows(run.stage(PREPARE) / "test.safetensors", held_out)
+        rows = load_rows(run.stage(PREPARE), "test")
         task = Task(base, renderer.tokenizer, renderer.template, rows, questions, settings.max_new_tokens, dtype, device)
         performances = [perform(contender, task, events) for contender in contenders]
         scored = score_answers(performances, questions, settings.pattern)

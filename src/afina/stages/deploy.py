@@ -64,7 +64,7 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
 
     def work(folder: Path) -> Outcome:
         renderer = build_renderer(recipe, resolve_base(recipe.base, recipe.revision))
-        held_out = load_conversations(run.stage(PREPARE) / "test.jsonl")
+        held_out = load_conversations(run.stage(PREPARE), "test")
         questions = choose_questions(held_out, renderer, context - _answer_limit(recipe, context))
         bos = renderer.tokenizer.bos_token
         limit = _answer_limit(recipe, context)

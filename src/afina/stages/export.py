@@ -91,7 +91,7 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     adapter = run.stage(TRAIN) / ADAPTER
     weights = MergedWeights(Checkpoint(base.folder), adapter)
     plans = {kind: plan_gguf(base, weights, renderer, kind, recipe.name) for kind in kinds(recipe)}
-    held_out = load_conversations(run.stage(PREPARE) / "test.jsonl")
+    held_out = load_conversations(run.stage(PREPARE), "test")
     asked = choose_prompts(held_out, renderer, recipe.export.check_prompts, base.context - recipe.export.check_tokens)
     model = _Model(recipe, base, adapter, renderer, weights, plans)
 
@@ -157,7 +157,7 @@ def file_name(recipe: Recipe, kind: str) -> str:
 
 def choose_prompts(held_out: Sequence[Conversation], renderer: Renderer, count: int, room: int) -> list[Conversation]:
     """``count`` held-out conversations from all over the list, whose prompts have at most ``room`` tokens."""
-    fitting = [conversation for conversation in held_out if len(renderer.prompt_ids(conversation.prompt)) <= room]
+    fitting = [talk for talk in held_out if len(renderer.prompt_ids(talk.prompt, talk.tools)) <= room]
     if not fitting:
         raise DataError(
             _("{count} held-out examples, none of which leaves room for an answer: the export cannot be checked").format(

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from afina import __version__
 from afina.core.files import sha256_of, sha256_of_text
 from afina.core.run import Manifest
-from afina.core.units import GIB
+from afina.core.units import MIB
 from afina.model.base import Base
 
+_READ_WHOLE = 64 * MIB
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -24,13 +25,13 @@ _TOKENIZER_FILES = (
 
 
 def of_files(paths: Iterable[Path]) -> str:
-    """One fingerprint of the contents of files, in order. Above 1 GiB a file counts by its size and the time of its last
+    """One fingerprint of the contents of files, in order. Above 64 MiB a file counts by its size and the time of its last
     change.
     """
     parts = []
     for path in paths:
         facts = path.stat()
-        content = sha256_of(path) if facts.st_size <= GIB else f"{facts.st_size}@{facts.st_mtime_ns}"
+        content = sha256_of(path) if facts.st_size <= _READ_WHOLE else f"{facts.st_size}@{facts.st_mtime_ns}"
         parts.append(f"{path.name}={content}")
     return _short("\n".join(parts))
 

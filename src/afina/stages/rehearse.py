@@ -30,7 +30,7 @@ def rehearse(listeners: tuple[Listener, ...] = ()) -> tuple[Finding, ...]:
         recipe = validate(
             {
                 "name": "doctor",
-                "data": {"examples": [str(examples)]},
+                "data": {"examples": [str(examples)], "checks": {"few-examples": "off"}},
                 "train": {"max_steps": 1, "epochs": 1, "batch_tokens": 256},
                 "export": {"types": ["f16"], "check_prompts": 2, "check_tokens": 8},
             },

@@ -17,6 +17,7 @@ from afina.core.files import write_atomic
 from afina.core.run import STAGES, Manifest, RunFolder
 from afina.core.translation import _, catalogue, language
 from afina.core.units import format_bytes, format_count, format_duration, format_share
+from afina.data.clean.personal import mask
 from afina.measure.intervals import Interval
 from afina.recipe.load import to_yaml
 from afina.recipe.recipe import Recipe
@@ -63,7 +64,7 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
         curve=_curve(run.events_path, trained) if trained else None,
         training=_training(trained) if trained else (),
         sides=_sides(prepared),
-        refused=_refused(run.stage(PREPARE) / "refused.jsonl"),
+        refused=_refused(run.stage(PREPARE) / "findings.jsonl"),
         recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else to_yaml(recipe),
         files=tuple(
             (f"{stage}/{path}", size) for stage, manifest in manifests.items() for path, size in sorted(manifest.outputs.items())
@@ -91,7 +92,7 @@ def _facts(recipe: Recipe, manifests: dict[str, Manifest], comparison: Compariso
     facts = [
         (_("base"), recipe.base),
         (_("examples"), format_count(sum(prepared["conversations"].values()))),
-        (_("refused rows"), format_count(sum(prepared["refused"].values()))),
+        (_("rows left out"), format_count(sum(prepared["dropped"].values()))),
     ]
     if comparison:
         losses = [f"{comparison.interval('loss', name).value:.2f}" for name in comparison.contenders]
@@ -197,14 +198,14 @@ def _comparison_notes(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _exchanges(path: Path) -> Iterable[Exchange]:
-    roles = {"system": _("system"), "user": _("user"), "assistant": _("assistant")}
+    roles = {"system": _("system"), "user": _("user"), "assistant": _("assistant"), "tool": _("tool")}
     for record in _records(path):
         *earlier, question = record["prompt"]
         yield Exchange(
             source=record["source"],
-            earlier=tuple((roles[turn["role"]], turn["content"]) for turn in earlier),
-            question=question["content"],
-            expected=record["expected"],
+            earlier=tuple((roles[turn["role"]], mask(turn["content"])) for turn in earlier),
+            question=mask(question["content"]),
+            expected=mask(record["expected"]),
             given=tuple(_given(name, answer) for name, answer in record["answers"].items()),
         )
 
@@ -214,7 +215,7 @@ def _given(contender: str, answer: dict[str, Any]) -> Given:
     return Given(
         contender=title(contender),
         mark=_mark(contender),
-        text=answer["text"],
+        text=mask(answer["text"]),
         obeyed=scores["pattern"] == 1 if "pattern" in scores else None,
         exact=scores["exact"] == 1,
         ended=scores["ended"] == 1,
@@ -275,10 +276,11 @@ def _sides(prepared: Manifest) -> tuple[Side, ...]:
 
 
 def _refused(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Refused rows by the check that refused them, the most frequent check first."""
+    """Rows left out by the check that dropped them, the most frequent check first."""
     found: dict[str, list[tuple[str, str]]] = {}
     for record in _records(path):
-        found.setdefault(record["check"], []).append((record["source"], record["reason"]))
+        if record["done"] == "dropped":
+            found.setdefault(record["check"], []).append((record["source"], record["reason"]))
     return {check: tuple(rows) for check, rows in sorted(found.items(), key=lambda item: -len(item[1]))}
 
 

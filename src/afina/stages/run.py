@@ -9,7 +9,7 @@ from afina.core.events import Events, Listener
 from afina.core.files import require_disk
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.data.read.files import find_files
+from afina.data.documents.find import find_documents
 from afina.model.base import resolve_base
 from afina.model.load import choose_device
 from afina.model.nf4 import require_bitsandbytes
@@ -17,7 +17,7 @@ from afina.recipe.recipe import Recipe
 from afina.stages.compare import compare
 from afina.stages.deploy import deploy, require_destination
 from afina.stages.export import bytes_needed, export
-from afina.stages.prepare import build_renderer, prepare
+from afina.stages.prepare import build_renderer, prepare, require_readable
 from afina.stages.report import report
 from afina.stages.train import train
 from afina.stages.workspace import DEFAULT_RUNS, working_in
@@ -47,7 +47,8 @@ def run_stages(recipe: Recipe, folder: RunFolder, events: Events) -> RunResult:
 
 def require_possible(recipe: Recipe, folder: RunFolder) -> None:
     """Raises, before anything is computed, what would stop a later stage: base, template, device, extras, disk, Ollama."""
-    find_files(recipe.data.examples)
+    require_readable(recipe.data)
+    find_documents(recipe.data.documents)
     base = resolve_base(recipe.base, recipe.revision)
     build_renderer(recipe, base)
     choose_device(recipe.train.device)

@@ -45,6 +45,7 @@ def run_stage(run: RunFolder, events: Events, stage: StageWork) -> Manifest:
     if finished and run.is_fresh(stage.name, stage.inputs):
         events.emit(StageSkipped(stage.name, _("nothing changed since {when}").format(when=finished.finished)))
         return finished
+    aside = None
     if finished:
         changed = ", ".join(run.changed_inputs(stage.name, stage.inputs)) or _("its files")
         aside = run.set_aside(stage.name)
@@ -57,7 +58,13 @@ def run_stage(run: RunFolder, events: Events, stage: StageWork) -> Manifest:
     write_json(started_with, dict(stage.inputs))
     events.emit(StageStarted(stage.name, stage.plan))
     start = time.monotonic()
-    outcome = stage.work(folder)
+    try:
+        outcome = stage.work(folder)
+    except BaseException:
+        if aside is not None and not stage.resumable:  # what was there before is better than a half
+            shutil.rmtree(folder)
+            aside.rename(folder)
+        raise
     seconds = time.monotonic() - start
     manifest = run.finish(stage.name, inputs=stage.inputs, result=outcome.result, seconds=seconds, outputs=outcome.outputs)
     started_with.unlink()

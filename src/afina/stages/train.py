@@ -15,8 +15,7 @@ from afina.core.run import RunFolder
 from afina.core.translation import _
 from afina.core.units import format_bytes, format_count
 from afina.data.render import Row
-from afina.data.rows import load_rows
-from afina.data.store import load_conversations
+from afina.data.store import load_rows
 from afina.model.base import describe, resolve_base
 from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
 from afina.model.lora import LoRALinear, add_lora, lora_layers
@@ -107,8 +106,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
 
 def prepared_rows(run: RunFolder, side: str) -> list[Row]:
     """The rows of one side of the split, as the prepare stage left them."""
-    folder = run.stage(PREPARE)
-    return load_rows(folder / f"{side}.safetensors", load_conversations(folder / f"{side}.jsonl"))
+    return list(load_rows(run.stage(PREPARE), side))
 
 
 def peak_bytes(device: torch.device) -> int:

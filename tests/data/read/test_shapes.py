@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.core.errors import DataError
-from afina.data.conversation import Conversation, Finding, Message, Source
-from afina.data.read.shapes import ROLES, Choice, choose_shape, converse
+from afina.data.conversation import Conversation, Finding, Message, Preference, Source
+from afina.data.read.row import ROLES
+from afina.data.read.shapes import Choice, choose_shape, converse, knows
 from afina.data.read.strict_json import parse_json
 from afina.recipe.recipe import Columns
 
@@ -24,7 +28,7 @@ def choice_for(*values: Any, columns: Columns | None = None) -> Choice:
     return choose_shape([(PLACE, value) for value in values], columns)
 
 
-def read(value: Any, columns: Columns | None = None, system: str | None = None) -> Conversation | Finding:
+def read(value: Any, columns: Columns | None = None, system: str | None = None) -> Conversation | Preference | Finding:
     """One row as it comes out of a file of its own."""
     row = parse_json(json.dumps(value))
     return converse(row, PLACE, choice_for(row, columns=columns), system)
@@ -136,12 +140,29 @@ PAIRS = [
     ("prompt", "completion"),
     ("prompt", "response"),
     ("prompt", "answer"),
+    ("prompt", "output"),
     ("question", "answer"),
+    ("question", "response"),
+    ("query", "response"),
+    ("query", "answer"),
     ("instruction", "output"),
     ("instruction", "response"),
+    ("instruction", "answer"),
     ("input", "output"),
+    ("input", "response"),
+    ("user", "assistant"),
+    ("human", "assistant"),
+    ("problem", "solution"),
+    ("q", "a"),
     ("pregunta", "respuesta"),
+    ("consulta", "respuesta"),
+    ("instrucción", "respuesta"),
+    ("instruccion", "respuesta"),
+    ("entrada", "salida"),
+    ("pergunta", "resposta"),
     ("utterance", "intent"),
+    ("text", "label"),
+    ("text", "summary"),
 ]
 
 
@@ -156,7 +177,10 @@ def test_two_keys_that_make_a_pair_are_read_to_the_letter(
 
 
 def test_roles_of_all_names_are_read_whatever_their_case() -> None:
-    assert set(ROLES) == {"system", "developer", "user", "human", "assistant", "gpt"}
+    assert {name for name, role in ROLES.items() if role != "tool"} == {
+        *("system", "developer", "user", "human"),
+        *("assistant", "gpt", "model", "bot"),
+    }
     row = {
         "messages": [{"role": "Developer", "content": "s"}, {"role": " HUMAN", "content": "a"}, {"role": "GPT", "content": "b"}]
     }
@@ -205,11 +229,20 @@ def test_the_choice_says_its_reason_and_what_is_not_used() -> None:
     choice = choice_for({"Prompt ": "a", "completion": "b", "id": 1}, {**PAIR, "source": "x"}, {"text": "c"})
     assert choice.shape.name == "prompt/completion"
     assert choice.reason == "2 of the first 3 rows have 'Prompt', 'completion'"
-    assert choice.unused == ("id", "source", "text")
+    assert choice.unused == ("id", "source")
 
 
 def test_keys_of_messages_that_are_not_used_are_named_too() -> None:
-    assert choice_for({"messages": [{**USER, "name": "Ana"}, {**ASSISTANT, "weight": 1}]}).unused == ("messages[].name",)
+    thought = {**ASSISTANT, "weight": 1, "reasoning_content": "hm"}
+    assert choice_for({"messages": [{**USER, "at": "noon"}, thought]}).unused == ("messages[].at", "messages[].reasoning_content")
+    parts = {"role": "assistant", "content": [{"type": "reasoning", "value": "hm"}, {"type": "text", "value": "b"}]}
+    assert choice_for({"messages": [USER, parts]}).unused == ("messages[].content[].reasoning",)
+
+
+def test_a_thought_is_learned_only_where_it_stands_in_the_text() -> None:
+    assert turns_of({"messages": [USER, {**ASSISTANT, "reasoning_content": "hm"}]})[-1] == ("assistant", "b")
+    inside = "<think>hm</think>\n\nb"
+    assert turns_of({"messages": [USER, {"role": "assistant", "content": inside}]})[-1] == ("assistant", inside)
 
 
 def test_a_list_of_messages_is_a_shape_without_keys() -> None:
@@ -230,22 +263,46 @@ def test_a_row_of_another_shape_in_the_same_file_is_recognised() -> None:
 
 
 def test_unknown_keys_are_shown_with_the_map_to_write() -> None:
-    error = problem_of({"n": 1, "Título": "a", 'Texto "x"': "b"})
-    assert error.what == """x.jsonl:7: the keys 'n', 'Título', 'Texto "x"' are of no known shape"""
+    error = problem_of({"n": "1", "id": "x", "Título": "a", 'Texto "x"': "b", "Vino": "c"})
+    assert error.what == """x.jsonl:7: the keys 'n', 'id', 'Título', 'Texto "x"', 'Vino' are of no known shape"""
     assert error.fix == (
         "say in the recipe which is the question and which the answer:\n"
         '  data:\n    map: {prompt: "Título", answer: "Texto \\"x\\""}'
     )
 
 
-def test_a_file_with_one_text_a_row_is_told_what_is_missing() -> None:
-    error = problem_of({"text": "a"})
-    assert error.what == "x.jsonl:7: the keys 'text' are of no known shape"
-    assert error.fix == (
-        "give each row a question and an answer; these keys are known: messages, conversations, instruction + output, "
-        "instruction + response, prompt + completion, prompt + response, prompt + answer, question + answer, input + output, "
-        "pregunta + respuesta, utterance + intent"
-    )
+def test_two_columns_of_text_are_question_and_answer_by_their_order() -> None:
+    row = {"n": 17, "URL": "https://x.org", "¿Qué?": "a", "Así": "b", "vacía": ""}
+    assert turns_of(row) == [("user", "a"), ("assistant", "b")]
+    choice = choice_for(row, {**row, "¿Qué?": "2", "Así": "3"})
+    assert choice.shape.name == "two columns"
+    assert choice.reason == "there are two columns of text: '¿Qué?' is taken for the question and 'Así' for the answer"
+    assert choice.unused == ("n", "URL", "vacía")
+    found = converse({"¿Qué?": "a"}, PLACE, choice, None)
+    assert isinstance(found, Finding)
+    assert (found.check, found.reason) == ("no-answer", "the row has no 'así'")
+
+
+@pytest.mark.parametrize(
+    "row", [{"a": "x", "b": "y", "c": ["z"]}, {"a": "x", "b": 1}, {"a": "x", "b": "1.5"}, {"id": "x", "a": "y"}]
+)
+def test_one_column_of_text_or_a_list_beside_two_is_no_table_of_questions(row: Any) -> None:
+    assert problem_of(parse_json(json.dumps(row))).what.endswith("are of no known shape")
+
+
+def test_a_table_is_known_by_its_names_and_not_by_its_number_of_columns() -> None:
+    assert knows(["Pregunta", " respuesta"], None)
+    assert not knows(["foo", "bar"], None)
+    assert knows(["foo", "bar"], Columns(prompt="Foo", answer="{bar}"))
+    assert not knows(["foo"], Columns(prompt="Foo", answer="{bar}"))
+
+
+def test_a_row_with_too_few_texts_is_told_which_keys_are_known() -> None:
+    error = problem_of({"foo": "a"})
+    assert error.what == "x.jsonl:7: the keys 'foo' are of no known shape"
+    assert error.fix.startswith("give each row a question and an answer; these keys are known: messages, conversations, ")
+    assert "prompt + completion, " in error.fix
+    assert "pregunta + respuesta, " in error.fix
 
 
 def test_many_unknown_keys_are_not_all_listed() -> None:
@@ -295,41 +352,26 @@ def messages(*roles_and_texts: str) -> Any:
             "several-systems",
             "2 system messages; there can be one",
         ),
-        (messages("user a", "tool b", "assistant c"), "tools", "message 2 calls a tool or is a tool's: not supported yet"),
-        (
-            {"conversations": [{"from": "human", "value": "a"}, {"from": "function_call", "value": "{}"}]},
-            "tools",
-            "message 2 calls a tool or is a tool's: not supported yet",
-        ),
-        (
-            {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
-            "tools",
-            "message 2 calls a tool or is a tool's: not supported yet",
-        ),
-        ({"messages": [USER, ASSISTANT], "tools": [{"name": "f"}]}, "tools", "the row offers tools: not supported yet"),
-        (
-            {"messages": [USER, {"role": "assistant", "content": [{"type": "tool_call", "value": "{}"}]}]},
-            "tools",
-            "message 2 has a part of type 'tool_call': not supported yet",
-        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, ASSISTANT]},
             "not-text",
             "message 1 has a part of type 'image_url': not supported yet",
         ),
         ({"messages": [USER, ASSISTANT], "images": ["a.png"]}, "not-text", "the row has 'images': only text is supported"),
-        (
-            {"prompt": "a", "chosen": "b", "rejected": "c"},
-            "preference",
-            "a preference pair (a chosen and a rejected answer): not supported yet",
-        ),
         ({**PAIR, "label": False}, "preference", "the answer is marked as a bad one (label: false)"),
         (
             {"messages": [USER, {**ASSISTANT, "weight": 0}]},
-            "untrained-turn",
-            "message 2 has weight 0, but all answers of a conversation are learned",
+            "no-answer",
+            "all answers have weight 0: there is nothing to learn",
         ),
-        ({"text": "a"}, "unknown-shape", "the keys 'text' are of no known shape"),
+        (
+            {"text": "a"},
+            "plain-text",
+            "a text without a question: name its file in data.documents, or write questions for it (afina draft)",
+        ),
+        ({"text": "\n"}, "empty", "'text' is empty"),
+        ({**PAIR, "status": "Draft "}, "draft", "a draft: read it, then change its status to ok or delete the line"),
+        ({"foo": "a"}, "unknown-shape", "the keys 'foo' are of no known shape"),
         ("a", "broken-row", "the row is not an object with keys"),
         (["a"], "broken-row", "message 1 is not an object"),
         ({"prompt": "a", " Prompt": "b", "completion": "c"}, "broken-row", "the key 'prompt' stands twice"),
@@ -411,6 +453,13 @@ def test_a_row_without_a_mapped_column_is_refused(row: Any, check: str, reason: 
     assert refusal_of(row, columns) == (check, reason)
 
 
+def test_a_draft_is_refused_with_a_map_too_unless_the_status_is_what_is_learned() -> None:
+    row = {"a": "1", "b": "2", "status": "draft"}
+    assert refusal_of(row, Columns(prompt="a", answer="b"))[0] == "draft"
+    assert turns_of(row, Columns(prompt="a", answer="status")) == [("user", "1"), ("assistant", "draft")]
+    assert turns_of({**PAIR, "status": "ok"}) == [("user", "a"), ("assistant", "b")]
+
+
 def test_a_map_with_unknown_columns_shows_those_that_there_are() -> None:
     error = problem_of(RECIPE_ROW, columns=Columns(prompt="Nombres", answer="{Pasos} {Vino}"))
     assert error.what == (
@@ -418,6 +467,77 @@ def test_a_map_with_unknown_columns_shows_those_that_there_are() -> None:
         "data.map.answer names 'Vino', but x.jsonl has 'Nombre', 'Ingredientes', 'Pasos'"
     )
     assert error.fix == "correct data.map in the recipe: each is a column's name, or a text with {columns} in braces"
+
+
+# ── real files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+REAL = {
+    "alpaca_en_demo.json": ("Alpaca", {"Conversation": 999}),
+    "alpaca_zh_demo.json": ("Alpaca", {"Conversation": 1000}),
+    "c4_demo.jsonl": ("text", {"plain-text": 300}),
+    "dpo_en_demo.json": ("preference pairs", {"Preference": 300}),
+    "dpo_zh_demo.json": ("preference pairs", {"Preference": 300}),
+    "glaive_toolcall_en_demo.json": ("ShareGPT", {"Conversation": 300}),
+    "glaive_toolcall_zh_demo.json": ("ShareGPT", {"Conversation": 298, "broken-tools": 2}),
+    "identity.json": ("Alpaca", {"Conversation": 91}),
+    "kto_en_demo.json": ("OpenAI messages", {"Conversation": 150, "preference": 150}),
+    "mllm_demo.json": ("OpenAI messages", {"not-text": 6}),
+    "reason_tool_use_demo_50.jsonl": ("OpenAI messages", {"Conversation": 48, "broken-tools": 2}),
+    "v1_dpo_demo.jsonl": ("preference pairs", {"Preference": 10}),
+    "v1_sft_demo.jsonl": ("OpenAI messages", {"Conversation": 500}),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_are_read_in_their_shapes_with_each_row_accounted_for(shared_data: Path, name: str) -> None:
+    text = (shared_data / "ds-llamafactory" / name).read_text(encoding="utf-8")
+    values = [parse_json(line) for line in text.splitlines()] if name.endswith("l") else parse_json(text)
+    rows = [(Source(name, number), value) for number, value in enumerate(values, start=1)]
+    choice = choose_shape(rows[:50], None)
+    found = [converse(value, source, choice, None) for source, value in rows]
+    counts = Counter(item.check if isinstance(item, Finding) else type(item).__name__ for item in found)
+    assert (choice.shape.name, counts) == REAL[name]
+
+
+# ── data.split.by ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("value", "group"), [("t-1", "t-1"), (7, "7"), (None, ""), (["a"], '["a"]'), (True, "true")])
+def test_rows_with_one_value_in_the_column_of_the_split_are_one_group(value: Any, group: str) -> None:
+    row = parse_json(json.dumps({**PAIR, "Thread ": value}))
+    choice = choose_shape([(PLACE, row)], None, "thread")
+    assert choice.unused == ()
+    found = converse(row, PLACE, choice, None, "thread")
+    assert isinstance(found, Conversation)
+    assert found.group == group
+
+
+def test_a_file_without_the_column_of_the_split_is_told() -> None:
+    with pytest.raises(DataError) as caught:
+        choose_shape([(PLACE, {**PAIR, "thread": "a"})], None, "treads")
+    assert caught.value.what == (
+        "data.split.by names 'treads', but x.jsonl has 'prompt', 'completion', 'thread'; did you mean 'thread'?"
+    )
+
+
+# ── numbers, dates and other things of tables that are not JSON ───────────────────────────────────────────────────────
+
+
+def test_numbers_of_a_table_are_texts_and_an_empty_cell_is_empty() -> None:
+    assert turns_of({"question": "a", "answer": "b"}) == [("user", "a"), ("assistant", "b")]
+    choice = choice_for(PAIR)
+    found = converse({"prompt": 3, "completion": 1.5}, PLACE, choice, None)
+    assert isinstance(found, Conversation)
+    assert [message.content for message in found.messages] == ["3", "1.5"]
+    for value, check in ((float("nan"), "empty"), (dt.date(2024, 1, 31), "broken-row"), (b"x", "broken-row")):
+        refused = converse({"prompt": "a", "completion": value}, PLACE, choice, None)
+        assert isinstance(refused, Finding)
+        assert refused.check == check
+
+
+def test_keys_that_are_no_texts_do_no_harm() -> None:
+    found = converse({1: "x", "prompt": "a", "completion": "b"}, PLACE, choice_for(PAIR), None)
+    assert isinstance(found, Conversation)
 
 
 # ── whatever may come ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -444,6 +564,11 @@ KEYS = st.sampled_from(
         "chosen",
         "rejected",
         "weight",
+        "tool_calls",
+        "function",
+        "name",
+        "arguments",
+        "status",
     ]
 )
 ANYTHING = st.recursive(
@@ -470,12 +595,16 @@ TURNS = st.lists(
     | st.builds(lambda turns, system: {"messages": turns, "system": system}, TURNS, st.sampled_from(["", "s", None]))
 )
 def test_any_row_becomes_a_sound_conversation_or_a_refusal(value: Any) -> None:
-    found = converse(parse_json(json.dumps(value)), PLACE, choice_for(PAIR), "S")
+    found = converse(parse_json(json.dumps(value)), PLACE, choice_for(PAIR), "S", "role", [])
     if isinstance(found, Finding):
         assert found.check == found.check.lower()
         assert found.reason.encode()
         assert "\n" not in found.reason
         return
-    roles = [message.role for message in found.messages]
-    assert roles == ["system", *["user", "assistant"] * (len(roles) // 2)]
-    assert all(message.content.strip() and message.content.encode() for message in found.messages)
+    turns = found.messages if isinstance(found, Conversation) else found.prompt
+    roles = [message.role for message in turns if message.role != "tool"]
+    assert roles[0] == "system"
+    assert roles[1:3] == (["user", "assistant"] if isinstance(found, Conversation) else ["user"])
+    assert all(
+        message.content.encode() and (message.content.strip() or message.calls) for message in turns if message.role != "tool"
+    )

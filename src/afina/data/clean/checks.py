@@ -52,6 +52,7 @@ def _checks() -> tuple[Check, ...]:
         Check("unknown-role", "reading", "error", ("drop",), _("nobody knows who speaks")),
         Check("several-systems", "reading", "error", ("drop",), _("there is more than one system message")),
         Check("broken-tools", "reading", "error", ("drop",), _("tools or their calls cannot be read, or do not fit together")),
+        Check("tool-keywords", "reading", "info", ("fix",), _("words in a tool that Ollama does not show to the model")),
         Check("not-text", "reading", "error", ("drop",), _("the row holds images or sound")),
         Check("plain-text", "reading", "error", ("drop",), _("a text without a question teaches nothing about answering")),
         Check("preference", "reading", "info", ("drop",), _("a pair of answers to choose between is kept for another training")),
@@ -84,7 +85,7 @@ def _checks() -> tuple[Check, ...]:
         Check("contradiction", "set", "warning", keep_or_drop, _("the same question has different answers")),
         Check("leak", "set", "error", ("drop", "warn", "stop"), _("a question of the test stands in the training rows")),
         Check("length-outlier", "set", "info", keep_or_drop, _("the row is far longer or shorter than the others")),
-        Check("few-examples", "set", "error", ("stop", "warn", "off"), _("fewer than 50 examples are too few to learn from")),
+        Check("few-examples", "set", "warning", ("stop", "warn", "off"), _("too few examples to learn a style or a form from")),
         Check("unbalanced", "set", "warning", ("warn", "off"), _("one kind of question or answer outweighs the others")),
         Check("rare-language", "set", "info", keep_or_drop, _("the answer is in a language that hardly any other has")),
     )

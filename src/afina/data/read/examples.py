@@ -1,179 +1,242 @@
-"""From the files of a recipe to conversations, with every row that is not used and why."""
+"""From the files of a recipe to conversations, one at a time, with every row that is not used and why."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
 
-from afina.core.errors import DataError
 from afina.core.events import Events, Progress
 from afina.core.translation import _
-from afina.data.conversation import Conversation, Finding
-from afina.data.read.files import TextFile, find_files, read_texts
-from afina.data.read.records import Item, Record, Records, read_records
-from afina.data.read.shapes import Choice, choose_shape, converse, knows
-from afina.data.split import rank
-from afina.recipe.recipe import Columns, Data
+from afina.data.clean.personal import mask
+from afina.data.conversation import Conversation, Finding, Preference
+from afina.data.read.chats import read_chat, read_slack, recognise_chat
+from afina.data.read.encoding import decode
+from afina.data.read.files import PassedOver, look
+from afina.data.read.item import LONGEST_TEXT, Item, NoExamplesError, Record, Records
+from afina.data.read.records import open_records
+from afina.data.read.shapes import Choice, choose_shape, converse, knows, recognise
+from afina.data.read.unpack import InputFile, whole
+from afina.recipe.recipe import Data, FileList
 
 _STAGE = "prepare"
 _FIRST_ROWS = 50  # rows that decide on a file's shape
-_SHOWN = 5  # refused rows that an error names
+_TOLD = 20  # files of which each is told; the others are summed up
+_NAMED = 5  # files passed over that a notice names
+_MASKED = 2000  # characters of it that are looked through for personal data before it is cut
+_SAMPLE = 120  # characters of a question or an answer that a sample shows
+
+_CHATS = {"whatsapp": "WhatsApp", "telegram": "Telegram", "slack": "Slack"}
+
+Found = Conversation | Preference | Finding
 
 
 @dataclass(frozen=True)
 class FileReading:
-    """What was found in one file. ``rows`` = ``conversations`` + ``refused``; ``reason`` says why it is read in this shape."""
+    """What was found in one file or sheet: ``rows`` = ``conversations`` + ``preferences`` + ``dropped``.
 
-    path: Path
+    ``reason`` says why it is read in this shape; ``sample`` is its first conversation, masked and shortened.
+    """
+
+    name: str
     kind: str
     shape: str
     reason: str
+    encoding: str
     rows: int
     conversations: int
-    refused: int
+    preferences: int
+    dropped: int
+    sample: str = ""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """All conversations in the order of the files (``data.limit`` of them where it is set), and all refused rows."""
+class Reader:
+    """Reads the files of ``entries`` once. ``files`` grows by each file that has been read to its end.
 
-    conversations: tuple[Conversation, ...]
-    refusals: tuple[Finding, ...]
-    files: tuple[FileReading, ...]
-
-
-def read_examples(data: Data, system: str | None, events: Events) -> Reading:
-    """The examples that the recipe names. ``system`` stands in front of rows without a system message.
-
-    Tells by events which shape was chosen for each file and why, and how many rows are refused. Raises DataError where a
-    file cannot be used as a whole, or where more than ``data.max_broken`` of all rows are refused.
+    ``system`` stands in front of rows without a system message. Tells by events which shape was chosen for each file and why,
+    and what lies in folders and archives and is not read.
     """
-    texts = read_texts(find_files(data.examples))
-    conversations: list[Conversation] = []
-    refusals: list[Finding] = []
-    files: list[FileReading] = []
-    for number, text in enumerate(texts, start=1):
-        file, accepted, refused = _read_file(text, data.map, system, events)
-        files.append(file)
-        conversations += accepted
-        refusals += refused
-        events.emit(Progress(_STAGE, _("reading"), number, len(texts), _("files")))
-    _check_share(len(conversations), refusals, data.max_broken)
-    if refusals:
-        events.warn(_STAGE, _refused_text(len(conversations), refusals))
-    chosen = _limited(conversations, data, events)
-    return Reading(tuple(chosen), tuple(refusals), tuple(files))
 
+    def __init__(self, entries: FileList, data: Data, system: str | None, events: Events) -> None:
+        """Raises DataError with every file that is not there or cannot be read."""
+        found = look(entries)
+        self._inputs, self._passed_over = found.files, list(found.passed_over)
+        self._map, self._system, self._events = data.map, system, events
+        self._group_by = "" if data.split.by == "auto" else data.split.by
+        self.files: list[FileReading] = []
 
-def _read_file(
-    file: TextFile, columns: Columns | None, system: str | None, events: Events
-) -> tuple[FileReading, list[Conversation], list[Finding]]:
-    records = read_records(file, lambda keys: knows(keys, columns))
-    first = _first_items(records)
-    values = [(item.source, item.value) for item in first if isinstance(item, Record)]
-    if not first:
-        raise DataError(_("{path} holds no rows").format(path=file.path), fix=_("give a file with examples in it"))
-    choice = choose_shape(values, columns) if values else None  # None: not one row can be read
-    conversations: list[Conversation] = []
-    refusals: list[Finding] = []
-    for item in chain(first, records.items):
-        found = converse(item.value, item.source, choice, system) if isinstance(item, Record) and choice else item
-        if isinstance(found, Conversation):
-            conversations.append(found)
-        elif isinstance(found, Finding):
-            refusals.append(found)
-    reading = FileReading(
-        path=file.path,
-        kind=records.kind,
-        shape=choice.shape.name if choice else "",
-        reason=choice.reason if choice else "",
-        rows=len(conversations) + len(refusals),
-        conversations=len(conversations),
-        refused=len(refusals),
-    )
-    if choice:
-        events.info(_STAGE, _chosen_text(reading, choice, records))
-    return reading, conversations, refusals
+    def items(self) -> Iterator[Found]:
+        """Conversations and preferences in the order of the files, and what was found wrong with rows.
 
+        Raises DataError where a file cannot be used as a whole.
+        """
+        for number, file in enumerate(self._inputs, start=1):
+            if file.parts:
+                yield from self._slack(file)
+            else:
+                yield from self._file(file)
+            if len(self._inputs) > 1:
+                self._events.emit(Progress(_STAGE, _("reading"), number, len(self._inputs), _("files")))
+        self._tell_the_rest()
 
-def _first_items(records: Records) -> list[Item]:
-    """Items up to the one that makes the rows enough to decide on; all of them where there are fewer."""
-    items: list[Item] = []
-    rows = 0
-    for item in records.items:
-        items.append(item)
-        rows += isinstance(item, Record)
-        if rows == _FIRST_ROWS:
-            break
-    return items
+    def _file(self, file: InputFile) -> Iterator[Found]:
+        columns = (file.settings and file.settings.map) or self._map
+        read = len(self.files)
+        try:
+            records = open_records(file, lambda keys: knows(keys, columns))
+            if records.kind == "text":
+                yield from self._chat(file, records)
+                return
+            for name, items in groupby(records.items, lambda item: item.source.file):  # a workbook has several tables
+                yield from self._table(file, name, items, records)
+            if len(self.files) == read:
+                raise NoExamplesError(_("{path} holds no rows").format(path=file.name), fix=_("give a file with examples in it"))
+        except NoExamplesError as error:
+            if not file.sought:
+                raise
+            reason = error.what.removeprefix(file.name).removeprefix(":1:").strip()
+            self._passed_over.append(PassedOver(file.name, reason, is_loss=True))
+            return
+        for note in records.notes:
+            self._events.info(_STAGE, note if note.startswith(file.name) else f"{file.name}: {note}")
 
-
-def _check_share(kept: int, refusals: Sequence[Finding], limit: float) -> None:
-    rows = kept + len(refusals)
-    share = len(refusals) / rows
-    if kept and share <= limit:
-        return
-    shown = [f"  {refusal.source}: {refusal.reason} ({refusal.check})" for refusal in refusals[:_SHOWN]]
-    if len(refusals) > _SHOWN:
-        shown.append(
-            _("  … and {count} more; all by check: {checks}").format(count=len(refusals) - _SHOWN, checks=_by_check(refusals))
+    def _table(self, file: InputFile, name: str, items: Iterator[Item], records: Records) -> Iterator[Found]:
+        """The rows of one table, read in the way that its first ones decide on."""
+        has_columns = records.kind != "markdown"  # there the names are ours
+        columns = ((file.settings and file.settings.map) or self._map) if has_columns else None
+        group_by = self._group_by if has_columns else ""
+        first: list[Record] = []
+        counts: Counter[type] = Counter()
+        dropped = 0
+        for item in items:
+            if isinstance(item, Finding):
+                dropped += 1
+                yield item
+                continue
+            first.append(item)
+            if len(first) == _FIRST_ROWS:
+                break
+        if not first:
+            self._add(FileReading(name, records.kind, "", "", records.encoding, dropped, 0, 0, dropped), records, None)
+            return
+        if file.sought and records.kind in ("json", "yaml") and len(first) == 1 and recognise(first[0].value) is None:
+            raise NoExamplesError(_("one object, and no example"), fix=_("name the file, and say in the recipe how it is read"))
+        choice = choose_shape([(item.source, item.value) for item in first], columns, group_by)
+        sample = ""
+        notes: list[Finding] = []
+        for item in chain(first, items):
+            found = (
+                item if isinstance(item, Finding) else converse(item.value, item.source, choice, self._system, group_by, notes)
+            )
+            counts[type(found)] += 1
+            if not sample and isinstance(found, Conversation):
+                sample = _sample(found)
+            yield found
+            if notes:
+                yield from notes
+                notes.clear()
+        reading = FileReading(
+            name=name,
+            kind=records.kind,
+            shape=choice.shape.name,
+            reason=choice.reason,
+            encoding=records.encoding,
+            rows=counts.total() + dropped,
+            conversations=counts[Conversation],
+            preferences=counts[Preference],
+            dropped=counts[Finding] + dropped,
+            sample=sample,
         )
-    what = _("{refused} of {rows} rows cannot be used ({share}; data.max_broken allows {limit})").format(
-        refused=len(refusals), rows=rows, share=_percent(share), limit=_percent(limit)
+        self._add(reading, records, choice)
+
+    # ── chats ──
+
+    def _chat(self, file: InputFile, records: Records) -> Iterator[Found]:
+        text = "".join(item.value for item in records.items if isinstance(item, Record))
+        kind = recognise_chat(file.name, text)
+        if kind is None:  # its beginning is a chat's only where bytes that are no letters are left out of sight
+            raise NoExamplesError(
+                _("{path}: its letters cannot be read as a chat's").format(path=file.name),
+                fix=_("export it again, or say in the recipe how it is written: encoding: cp1252"),
+            )
+        person = file.settings.person if file.settings else None
+        reading = FileReading(file.name, kind, _CHATS[kind], "", records.encoding, 0, 0, 0, 0)
+        yield from self._counted(reading, read_chat(kind, file.name, text, person, self._system))
+
+    def _slack(self, file: InputFile) -> Iterator[Found]:
+        texts = {}
+        for part in file.parts:
+            below = (file.path / part, "") if file.path.is_dir() else (file.path, part)
+            data = whole(replace(file, path=below[0], member=below[1], name=f"{file.name}/{part}"), LONGEST_TEXT)
+            texts[part] = decode(data, file.settings.encoding if file.settings else None)[0]
+        person = file.settings.person if file.settings else None
+        reading = FileReading(file.name, "slack", _CHATS["slack"], "", "utf-8", 0, 0, 0, 0)
+        yield from self._counted(reading, read_slack(file.name, texts, person, self._system))
+
+    def _counted(self, reading: FileReading, found: Iterator[Conversation | Finding]) -> Iterator[Found]:
+        conversations, dropped, sample = 0, 0, ""
+        for item in found:
+            conversations += isinstance(item, Conversation)
+            dropped += isinstance(item, Finding) and item.done == "dropped"
+            if not sample and isinstance(item, Conversation):
+                sample = _sample(item)
+            yield item
+        reason = _("it is a chat; a conversation ends at a silence of three hours")
+        done = replace(
+            reading, reason=reason, rows=conversations + dropped, conversations=conversations, dropped=dropped, sample=sample
+        )
+        self._add(done, None, None)
+
+    # ── what the user is told ──
+
+    def _add(self, reading: FileReading, records: Records | None, choice: Choice | None) -> None:
+        self.files.append(reading)
+        if len(self.files) <= _TOLD and reading.shape:
+            self._events.info(_STAGE, _chosen_text(reading, records, choice))
+
+    def _tell_the_rest(self) -> None:
+        if more := self.files[_TOLD:]:
+            text = _("{count} more files: {kept} of {rows} rows are conversations")
+            kept, rows = sum(file.conversations for file in more), sum(file.rows for file in more)
+            self._events.info(_STAGE, text.format(count=len(more), kept=kept, rows=rows))
+        for tell, is_loss in ((self._events.warn, True), (self._events.info, False)):
+            passed = [file for file in self._passed_over if file.is_loss == is_loss]
+            named = ", ".join(f"{file.name} ({file.reason})" for file in passed[:_NAMED])
+            if len(passed) > _NAMED:
+                named += _(" and {count} more").format(count=len(passed) - _NAMED)
+            if passed:
+                tell(_STAGE, _("not read: {files}").format(files=named))
+
+
+def _chosen_text(reading: FileReading, records: Records | None, choice: Choice | None) -> str:
+    kind = (
+        reading.kind.upper()
+        if reading.kind in ("jsonl", "json", "csv", "yaml")
+        else _CHATS.get(reading.kind, reading.kind.title())
     )
-    if not kept:
-        raise DataError("\n".join([what, *shown]), fix=_("mend the rows named above: not one can be learned from"))
-    enough = math.ceil(share * 100) / 100
-    fix = _("mend the rows named above, or go on without them: --set data.max_broken={enough:g}").format(enough=enough)
-    raise DataError("\n".join([what, *shown]), fix=fix)
-
-
-def _limited(conversations: Sequence[Conversation], data: Data, events: Events) -> list[Conversation]:
-    """``data.limit`` conversations, chosen by their hashes and left in their order."""
-    if data.limit is None:
-        return list(conversations)
-    if data.limit > len(conversations):
-        text = _("data.limit is {limit}, but there are only {count} examples")
-        events.info(_STAGE, text.format(limit=data.limit, count=len(conversations)))
-    ranks = [rank(conversation.messages, data.split.seed, "limit") for conversation in conversations]
-    places = sorted(range(len(conversations)), key=lambda place: (ranks[place], place))[: data.limit]
-    return [conversations[place] for place in sorted(places)]
-
-
-# ── what the user is told ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _chosen_text(reading: FileReading, choice: Choice, records: Records) -> str:
-    kind = records.kind.upper() + (_(" with {delimiter!r}").format(delimiter=records.delimiter) if records.delimiter else "")
+    kind += _(" with {delimiter!r}").format(delimiter=records.delimiter) if records and records.delimiter else ""
     text = _("{path}: {kind}, read as {shape}: {reason}; {kept} of {rows} rows are conversations").format(
-        path=reading.path,
+        path=reading.name,
         kind=kind,
         shape=reading.shape,
         reason=reading.reason,
         kept=reading.conversations,
         rows=reading.rows,
     )
-    return text + (_("; not used: {keys}").format(keys=", ".join(map(repr, choice.unused))) if choice.unused else "")
+    if reading.preferences:
+        text += _(", {count} preference pairs").format(count=reading.preferences)
+    if choice and choice.unused:
+        text += _("; not used: {keys}").format(keys=", ".join(map(repr, choice.unused)))
+    return mask(text)
 
 
-def _refused_text(kept: int, refusals: Sequence[Finding]) -> str:
-    return _("{refused} of {rows} rows are left out: {checks}; the first is {place} ({reason})").format(
-        refused=len(refusals),
-        rows=kept + len(refusals),
-        checks=_by_check(refusals),
-        place=refusals[0].source,
-        reason=refusals[0].reason,
-    )
+def _sample(conversation: Conversation) -> str:
+    """The first question and its answer, on one line each."""
+    turns = [message for message in conversation.messages if message.role != "system"][:2]
+    return "\n".join(f"{turn.role}: {_short(mask(turn.content[:_MASKED]))}" for turn in turns)
 
 
-def _by_check(refusals: Sequence[Finding]) -> str:
-    counts = Counter(refusal.check for refusal in refusals)
-    return ", ".join(f"{check} {count}" for check, count in counts.most_common())
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.3g} %"
+def _short(text: str) -> str:
+    line = " ".join(text[: 4 * _SAMPLE].split())
+    return line if len(line) <= _SAMPLE else line[: _SAMPLE - 1] + "…"

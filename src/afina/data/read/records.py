@@ -1,93 +1,143 @@
-"""From the text of a file to its records, each with the line on which it begins.
+"""From a file to its records, each with the line (the row of a table) on which it begins.
 
 What a file is follows from its content; its ending only decides where the content leaves two readings. A record that cannot
-be read becomes a refusal and the reading goes on behind it.
+be read becomes a finding and the reading goes on behind it. JSON Lines, CSV, Parquet and Arrow are read as a stream; what has to
+be held as a whole has a largest size.
 """
 
 from __future__ import annotations
 
-import csv
+import codecs
 import io
-import itertools
 import json
 import re
-import shlex
-from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 from afina.core.errors import DataError
 from afina.core.translation import _
-from afina.data.conversation import Finding, Source
-from afina.data.read.files import TextFile
-from afina.data.read.shapes import BROKEN_ROW, is_message
-from afina.data.read.strict_json import BrokenJsonError, broken_at, parse_json, parse_json_at, skip_blanks
+from afina.data.conversation import Source
+from afina.data.read.arrow import ARROW_STREAM, arrow_rows, parquet_rows
+from afina.data.read.chats import recognise_chat
+from afina.data.read.encoding import as_utf8, find_encoding, telling_sample, with_line_ends
+from afina.data.read.excel import excel_rows
+from afina.data.read.files import PACKED_ENDINGS
+from afina.data.read.item import LONGEST_TEXT, Item, Kind, Knows, NoExamplesError, Record, Records, broken
+from afina.data.read.json_file import json_rows
+from afina.data.read.lines import json_lines
+from afina.data.read.markdown import has_questions, markdown_rows
+from afina.data.read.strict_json import BrokenJsonError, parse_json
+from afina.data.read.table import find_delimiter, header, table_rows
+from afina.data.read.unpack import InputFile, nested, opened, too_large, whole
+from afina.data.read.yaml_file import yaml_rows
 
-DELIMITERS = (",", ";", "\t", "|")
 LINES = (".jsonl", ".ndjson")
 TABLES = (".csv", ".tsv")
+YAMLS = (".yaml", ".yml")
+MARKDOWNS = (".md", ".markdown")
 
-Kind = Literal["jsonl", "json", "csv"]
-Knows = Callable[[Collection[str]], bool]  # whether rows with these keys can be made into conversations
-
-_SAMPLE = 20  # lines that decide between JSON and JSON Lines
-_CSV_SAMPLE = 200  # records that decide between delimiters
-_LONGEST_REST = 100  # lines that a torn record of a CSV can have
-_MARK = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
-_CLOSES = {"[": "]", "{": "}"}
+_SAMPLE = 1 << 20  # bytes that decide what a file is
+_SAMPLE_LINES = 20  # lines that decide between JSON and JSON Lines
+_ESCAPED = re.compile(r"[\udc80-\udcff]")  # what Python makes of bytes that are no letters
 
 
-@dataclass(frozen=True)
-class Record:
-    """One row as it stands in the file: an object, a list, or whatever else the file holds there."""
-
-    source: Source
-    value: Any
-
-
-Item = Record | Finding
+def open_records(file: InputFile, knows: Knows) -> Records:
+    """The rows of a file. Raises DataError where it cannot be read as a whole, and so may going through ``items``."""
+    before = _facts(file.path)
+    with opened(file) as stream:
+        start = stream.peek(16)[:16]
+    records = _tables(file, start, knows) or _texts(file, knows)
+    return replace(records, items=_unchanged(file, before, records.items))
 
 
-@dataclass(frozen=True)
-class Records:
-    """A file's rows in order; ``items`` can be gone through once. ``delimiter`` stands between the columns of a CSV."""
+def _tables(file: InputFile, start: bytes, knows: Knows) -> Records | None:
+    """The rows of a file that is no text; None where it is one."""
+    notes: list[str] = []
+    if start.startswith(b"PK\x03\x04"):
+        if file.member and not file.name.lower().endswith((".xlsx", ".xlsm")):
+            raise nested(file.name)
+        return Records("excel", excel_rows(file.name, whole(file, LONGEST_TEXT), knows, notes), notes=notes)
+    is_stream = start.startswith(ARROW_STREAM)
+    if not (is_stream or start.startswith((b"PAR1", b"ARROW1"))):
+        return None
+    with file.path.open("rb") as raw:
+        lies_open = not file.member and raw.read(16).startswith(start)
+    data: Path | BinaryIO = file.path if lies_open else io.BytesIO(whole(file, LONGEST_TEXT))
+    if start.startswith(b"PAR1"):
+        return Records("parquet", parquet_rows(file.name, data, notes), notes=notes)
+    return Records("arrow", arrow_rows(file.name, data, notes, is_stream=is_stream), notes=notes)
 
-    kind: Kind
-    items: Iterator[Item]
-    delimiter: str = ""
 
-
-def read_records(file: TextFile, knows: Knows) -> Records:
-    """The rows of a file. Raises DataError where the file as a whole cannot be read."""
-    name, ending = str(file.path), file.path.suffix.lower()
-    match _kind(file.text, ending, knows):
+def _texts(file: InputFile, knows: Knows) -> Records:
+    writing = _writing(file)
+    with _letters(file, writing) as (stream, codec):
+        first = stream.read(_SAMPLE)
+    is_whole = len(first) < _SAMPLE
+    sample = codecs.getincrementaldecoder(codec)("replace").decode(first, is_whole)
+    if not sample.strip() and is_whole:
+        raise NoExamplesError(_("{path} is empty").format(path=file.name), fix=_("give a file with examples in it"))
+    kind = _kind(sample, file.name, knows, is_whole=is_whole)
+    notes = [] if writing.name == "utf-8" else [_("its letters are written in {encoding}").format(encoding=writing.name)]
+    delimiter = ""
+    name, old_mac = file.name, b"\r" in first and b"\n" not in first
+    match kind:
         case "jsonl":
-            return Records("jsonl", _json_lines(name, file.text))
-        case "json":
-            return Records("json", _json_rows(name, file.text, knows))
+            items = _streamed(file, writing, lambda stream, codec: json_lines(name, stream, codec), old_mac=old_mac)
         case "csv":
-            delimiter = _delimiter(file.text, knows)
-            return Records("csv", _csv_rows(name, file.text, delimiter), delimiter)
-        case None:
-            raise DataError(
-                _("{path}:1: this is neither JSONL nor JSON nor CSV: it begins with {start!r}").format(
-                    path=name, start=file.text.lstrip()[:40].split("\n")[0]
-                ),
-                fix=_("write one JSON object a line, or a CSV whose first line names the columns"),
-            )
+            delimiter = find_delimiter(sample, knows)
+            items = _streamed(file, writing, lambda stream, codec: table_rows(name, stream, codec, delimiter), old_mac=old_mac)
+        case "json":
+            items = _held(file, writing, lambda text: json_rows(name, text, knows))
+        case "yaml":
+            items = _held(file, writing, lambda text: yaml_rows(name, text, knows))
+        case "markdown":
+            items = _held(file, writing, lambda text: markdown_rows(name, text, notes))
+        case _:
+            items = _held(file, writing, lambda text: iter([Record(Source(name, 1), text)]))
+    return Records(kind, items, delimiter, writing.name, notes)
 
 
-def _kind(text: str, ending: str, knows: Knows) -> Kind | None:
-    sample = [line for line in text[: 1 << 20].split("\n") if line.strip()][:_SAMPLE]
-    whole = sum(_is_container(line) for line in sample)
-    first_is_whole = ending in LINES or _is_container(sample[0])
-    if len(sample) > 1 and 2 * whole >= len(sample) + (0 if first_is_whole else 1):
+# ── which kind ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _kind(sample: str, name: str, knows: Knows, *, is_whole: bool) -> Kind:
+    """What a text is, from its first mebibyte (``is_whole``: that is all of it)."""
+    ending = _ending(name)
+    if ending in YAMLS:
+        return "yaml"
+    if ending in MARKDOWNS:
+        return "markdown"
+    if ending not in (*LINES, *TABLES) and recognise_chat(name, sample):
+        return "text"
+    stripped = sample.lstrip()
+    lines = [line for line in (sample if is_whole else sample.rpartition("\n")[0] or sample).split("\n") if line.strip()]
+    lines = lines[:_SAMPLE_LINES]
+    containers = sum(map(_is_container, lines))
+    first_is_whole = ending in LINES or _is_container(lines[0])
+    if len(lines) > 1 and 2 * containers >= len(lines) + (0 if first_is_whole else 1):
         return "jsonl"
-    if text.lstrip()[0] in "[{" and (ending not in (*LINES, *TABLES) or _is_container(text)):
+    if stripped[0] in "[{" and (ending not in (*LINES, *TABLES) or _is_json(sample, ending, len(lines), containers, is_whole)):
         return "json"
-    if ending in TABLES or knows(_header(text, _delimiter(text, knows))):
+    if ending in TABLES or knows(header(sample, find_delimiter(sample, knows))):
         return "csv"
-    return "jsonl" if ending in LINES else None
+    if ending in LINES:
+        return "jsonl"
+    if has_questions(sample):
+        return "markdown"
+    raise NoExamplesError(
+        _("{path}:1: this is neither JSONL nor JSON nor CSV: it begins with {start!r}").format(
+            path=name, start=stripped[:40].split("\n")[0]
+        ),
+        fix=_("write one JSON object a line, a CSV whose first line names the columns, or Q: … and A: … in lines of their own"),
+    )
+
+
+def _is_json(sample: str, ending: str, lines: int, containers: int, is_whole: bool) -> bool:
+    """Whether a file whose ending says otherwise is one JSON value."""
+    return _is_container(sample) if is_whole else ending in LINES and lines > 1 and not containers
 
 
 def _is_container(text: str) -> bool:
@@ -98,296 +148,93 @@ def _is_container(text: str) -> bool:
         return False
 
 
-# ── JSON Lines ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _ending(name: str) -> str:
+    """The ending without that of a packed file: ``.jsonl`` of ``x.jsonl.gz``."""
+    path = PurePosixPath(name)
+    return PurePosixPath(path.stem).suffix.lower() if path.suffix.lower() in PACKED_ENDINGS else path.suffix.lower()
 
 
-def _json_lines(name: str, text: str) -> Iterator[Item]:
-    # JSON has no bare line ends inside texts, but may have U+2028 and its like, at which splitlines() would cut.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if "\r" in text else text.split("\n")
-    for number, line in enumerate(lines, start=1):
-        if not line or line.isspace():
-            continue
-        source = Source(name, number)
-        try:
-            yield Record(source, parse_json(line))
-        except BrokenJsonError as error:
-            yield Finding(source, BROKEN_ROW, error.reason)
+# ── the text of a file ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# ── JSON ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class _Writing:
+    """How a file's letters are written; ``mark``: bytes of its byte order mark."""
+
+    name: str
+    mark: int
 
 
-class _Lines:
-    """Line numbers of positions that only go forward."""
-
-    def __init__(self, text: str) -> None:
-        self._text, self._position, self._line = text, 0, 1
-
-    def at(self, position: int) -> int:
-        self._line += self._text.count("\n", self._position, position)
-        self._position = position
-        return self._line
-
-
-def _json_rows(name: str, text: str, knows: Knows) -> Iterator[Item]:
-    """The elements of the list that the file is, or that its one object holds; else that object or conversation itself."""
-    start = skip_blanks(text, 0)
-    lines = _Lines(text)
-    line = lines.at(start)
+def _writing(file: InputFile) -> _Writing:
+    with opened(file) as stream:
+        sample = telling_sample(stream)
     try:
-        if text[start] == "{":
-            rows, end = _object_rows(name, text, start, lines, knows)
-            yield from rows
-        elif text[start] == "[" and _begins_with_message(text, start):
-            conversation, end = parse_json_at(text, start)
-            yield Record(Source(name, line), conversation)
-        elif text[start] == "[":
-            end = yield from _elements(name, text, start, lines)
-        else:
-            raise broken_at(text, start)
-        end = skip_blanks(text, end)
-        if end != len(text):
-            raise broken_at(text, end)
-    except BrokenJsonError as error:
-        place = line if error.position is None else text.count("\n", 0, error.position) + 1
-        raise DataError(
-            f"{name}:{place}: {error.reason}",
-            fix=_("mend the JSON there; in JSONL (one object a line) only the broken line would be left out"),
-        ) from None
+        return _Writing(*find_encoding(sample, file.settings.encoding if file.settings else None))
+    except DataError as error:
+        raise DataError(f"{file.name}: {error.what}", fix=error.fix) from None
 
 
-def _begins_with_message(text: str, start: int) -> bool:
-    try:
-        first, _end = parse_json_at(text, skip_blanks(text, start + 1))
-    except BrokenJsonError:
-        return False
-    return is_message(first)
+@contextmanager
+def _letters(file: InputFile, writing: _Writing, *, old_mac: bool = False) -> Iterator[tuple[BinaryIO, str]]:
+    """The bytes behind the byte order mark, with ``\\n`` as one byte, and the codec that reads them."""
+    with opened(file) as stream:
+        stream.read(writing.mark)
+        plain, codec = as_utf8(stream, writing.name)
+        yield with_line_ends(plain) if old_mac else plain, codec
 
 
-def _elements(name: str, text: str, start: int, lines: _Lines) -> Generator[Item, None, int]:
-    """The elements of the list that opens at ``start``; returns the position behind it.
+def _streamed(
+    file: InputFile, writing: _Writing, read: Callable[[BinaryIO, str], Iterator[Item]], *, old_mac: bool
+) -> Iterator[Item]:
+    with _letters(file, writing, old_mac=old_mac) as (stream, codec):
+        yield from read(stream, codec)
 
-    A broken element whose brackets still close is refused. Raises BrokenJsonError where it cannot be told where the next one
-    begins.
+
+def _held(file: InputFile, writing: _Writing, read: Callable[[str], Iterator[Item]]) -> Iterator[Item]:
+    """The items of a text that is held as a whole; a record with bytes that are no letters is found broken.
+
+    Only that of a chat is left as it is: there the message is found broken that has them.
     """
-    position = skip_blanks(text, start + 1)
-    if text[position : position + 1] == "]":
-        return position + 1
-    parse = parse_json_at
-    while True:
-        source = Source(name, lines.at(position))
-        try:
-            value, end = parse(text, position)
-            yield Record(source, value)
-        except BrokenJsonError as error:
-            behind = _skip_value(text, position)
-            if behind is None:
-                raise
-            end = behind
-            parse = _parse_alone
-            yield Finding(source, BROKEN_ROW, _with_line(error, text, position, source.line))
-        end = skip_blanks(text, end)
-        match text[end : end + 1]:
-            case ",":
-                position = skip_blanks(text, end + 1)
-            case "]":
-                return end + 1
-            case _:
-                raise broken_at(text, end)
-
-
-def _parse_alone(text: str, start: int) -> tuple[Any, int]:
-    """As ``parse_json_at``, from a copy of the element alone: an error of ``json`` counts all lines before it."""
-    end = _skip_value(text, start)
-    if end is None:
-        return parse_json_at(text, start)
+    with _letters(file, writing) as (stream, codec):
+        data = stream.read(LONGEST_TEXT + 1)
+    if len(data) > LONGEST_TEXT:
+        raise too_large(file.name, LONGEST_TEXT)
     try:
-        value, length = parse_json_at(text[start:end], 0)
-    except BrokenJsonError as error:
-        if error.position is None:
-            raise
-        raise broken_at(text, start + error.position) from None
-    return value, start + length
+        text, wrong = data.decode(codec), None
+    except UnicodeDecodeError as error:
+        text, wrong = data.decode(codec, "surrogateescape"), error
+    if wrong is None:
+        yield from read(text)
+        return
+    line = data.count(b"\n", 0, wrong.start) + 1
+    reason = _("a byte (0x{value:02x}) is not {encoding}").format(value=data[wrong.start], encoding=writing.name.upper())
+    try:
+        for item in read(text):
+            if isinstance(item, Record) and not isinstance(item.value, str) and _has_escapes(item.value):
+                yield broken(item.source, reason)
+            else:
+                yield item
+    except UnicodeEncodeError:  # YAML's parser takes nothing but letters
+        raise DataError(f"{file.name}:{line}: {reason}", fix=_("write the text in UTF-8")) from None
 
 
-def _with_line(error: BrokenJsonError, text: str, start: int, line: int) -> str:
-    further = 0 if error.position is None else text.count("\n", start, error.position)
-    return _("{reason} (line {line})").format(reason=error.reason, line=line + further) if further else error.reason
+def _has_escapes(value: Any) -> bool:
+    """Whether a text in the value holds a byte that was no letter."""
+    return _ESCAPED.search(json.dumps(value, ensure_ascii=False)) is not None
 
 
-def _skip_value(text: str, start: int) -> int | None:
-    """The position of the comma or bracket behind the broken value at ``start``; None where its brackets do not pair."""
-    open_brackets: list[str] = []
-    for mark in _MARK.finditer(text, start):
-        token = mark.group()
-        if token in _CLOSES:
-            open_brackets.append(_CLOSES[token])
-        elif token == '"':  # a text that never ends
-            return None
-        elif token in ",]" and not open_brackets:
-            return mark.start()
-        elif token in "]}" and (not open_brackets or open_brackets.pop() != token):
-            return None
-    return None
+# ── a file that changes ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _object_rows(name: str, text: str, start: int, lines: _Lines, knows: Knows) -> tuple[list[Item], int]:
-    """The rows of a file that is one object: its only list of objects, or the object itself; and the position behind it."""
-    source = Source(name, lines.at(start))
-    keys: list[str] = []
-    lists: dict[str, list[Item]] = {}
-    position = skip_blanks(text, start + 1)
-    while text[position : position + 1] != "}":
-        key, position = parse_json_at(text, position)
-        position = skip_blanks(text, position)
-        if not isinstance(key, str) or text[position : position + 1] != ":":
-            raise broken_at(text, position)
-        keys.append(key)
-        position = skip_blanks(text, position + 1)
-        if text[position : position + 1] == "[":
-            items, position = _collected(_elements(name, text, position, lines))
-            if any(isinstance(item, Record) and isinstance(item.value, dict | list) for item in items):
-                lists[key] = items
-        else:
-            _value, position = parse_json_at(text, position)
-        position = skip_blanks(text, position)
-        if text[position : position + 1] == ",":
-            position = skip_blanks(text, position + 1)
-        elif text[position : position + 1] != "}":
-            raise broken_at(text, position)
-    if knows(keys) or not lists:
-        value, end = parse_json_at(text, start)
-        return [Record(source, value)], end
-    if len(lists) > 1:
-        first = next(iter(lists))
+def _facts(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _unchanged(file: InputFile, before: tuple[int, int], items: Iterator[Item]) -> Iterator[Item]:
+    yield from items
+    if _facts(file.path) != before:
         raise DataError(
-            _("{place}: the object holds {count} lists: {names}").format(
-                place=source, count=len(lists), names=", ".join(repr(key) for key in lists)
-            ),
-            fix=_("write the one to use to a file of its own: {command}").format(
-                command=f"jq {shlex.quote('.' + json.dumps(first))} {shlex.quote(name)} > {shlex.quote(f'{first}.json')}"
-            ),
+            _("{path} was changed while it was read").format(path=file.path),
+            fix=_("wait until nothing writes to it any more, and start again"),
         )
-    return next(iter(lists.values())), position + 1
-
-
-def _collected(elements: Generator[Item, None, int]) -> tuple[list[Item], int]:
-    """What a generator yields, and what it returns."""
-    items: list[Item] = []
-    while True:
-        try:
-            items.append(next(elements))
-        except StopIteration as stop:
-            return items, stop.value
-
-
-# ── CSV ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _delimiter(text: str, knows: Knows) -> str:
-    """The delimiter that makes the header one we know, then the one that gives most rows the header's number of columns."""
-
-    def score(delimiter: str) -> tuple[bool, float, int]:
-        rows = _first_rows(text, delimiter)
-        if not rows or len(rows[0]) < 2:
-            return False, 0.0, 0
-        width = len(rows[0])
-        return knows(rows[0]), sum(len(row) == width for row in rows) / len(rows), width
-
-    return max(DELIMITERS, key=score)
-
-
-def _header(text: str, delimiter: str) -> list[str]:
-    return next(iter(_first_rows(text, delimiter)), [])
-
-
-def _first_rows(text: str, delimiter: str) -> list[list[str]]:
-    rows: list[list[str]] = []
-    reader = csv.reader(io.StringIO(text[: 1 << 20], newline=""), delimiter=delimiter, strict=True)
-    try:
-        rows.extend(row for row in itertools.islice(reader, _CSV_SAMPLE) if row)
-    except csv.Error:
-        return rows  # the reader of all rows tells it with its line
-    return rows
-
-
-def _csv_rows(name: str, text: str, delimiter: str) -> Iterator[Item]:
-    """Each record as column → cell, cells exactly as they are; blank lines are passed over.
-
-    A quote that is never closed would take the rest of the file with it. So a torn record is refused alone and the reading goes
-    on behind it; from there on a record with an odd number of quotes counts as a part of a torn one.
-    """
-    lines = list(io.StringIO(text, newline=""))
-    names: list[str] = []
-    torn = False
-    first = 0  # index of the line on which the next record begins
-    while first < len(lines):
-        start = first
-        reader = csv.reader((lines[index] for index in range(start, len(lines))), delimiter=delimiter, strict=True)
-        try:
-            for cells in reader:
-                line, first = first + 1, start + reader.line_num
-                if not any(cell and not cell.isspace() for cell in cells):
-                    continue
-                if not names:
-                    names = _column_names(name, line, cells)
-                elif torn and "".join(lines[line - 1 : first]).count('"') % 2:
-                    yield Finding(Source(name, line), BROKEN_ROW, _("a part of a record whose quotes do not pair"))
-                else:
-                    yield _csv_record(Source(name, line), names, cells)
-        except csv.Error as error:
-            if not names:
-                raise DataError(
-                    _("{path}:{line}: the first line, which names the columns, cannot be read ({problem})").format(
-                        path=name, line=first + 1, problem=error
-                    ),
-                    fix=_("mend its quotes"),
-                ) from None
-            source = Source(name, first + 1)
-            first = _behind_torn(lines, first + 1, len(names), delimiter)
-            yield Finding(source, BROKEN_ROW, _torn_text(error, source.line, first))
-            torn = True
-
-
-def _behind_torn(lines: list[str], start: int, columns: int, delimiter: str) -> int:
-    """Index of the line behind a torn record whose first line is the one before ``start``.
-
-    Its rest reaches to the next line with an odd number of quotes, unless the lines up to there are rows by themselves.
-    """
-    stop = min(start + _LONGEST_REST, len(lines))
-    end = next((index for index in range(start, stop) if lines[index].count('"') % 2), None)
-    if end is None:
-        return start
-    try:
-        rows_by_themselves = all(len(cells) == columns for cells in csv.reader(lines[start:end], delimiter=delimiter) if cells)
-    except csv.Error:  # a line longer than a cell can be
-        rows_by_themselves = False
-    return start if rows_by_themselves else end + 1
-
-
-def _torn_text(error: csv.Error, line: int, last: int) -> str:
-    if "field larger" in str(error):
-        limit = csv.field_size_limit()
-        reason = _("a quote is never closed, or a cell has more than {limit:,} characters").format(limit=limit)
-    else:
-        reason = _("a quote stands inside a cell or is never closed")
-    return reason + (_(" (left out up to line {last})").format(last=last) if last > line else "")
-
-
-def _column_names(name: str, line: int, cells: list[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
-    folded = [column.casefold() for column in names if column]
-    for column in folded:
-        if folded.count(column) > 1:
-            raise DataError(
-                _("{path}:{line}: two columns are called {column!r}").format(path=name, line=line, column=column),
-                fix=_("give each column a name of its own"),
-            )
-    return names
-
-
-def _csv_record(source: Source, names: list[str], cells: list[str]) -> Item:
-    if len(cells) < len(names) or any(cells[len(names) :]):
-        reason = _("{cells} cells where the first line names {columns} columns").format(cells=len(cells), columns=len(names))
-        return Finding(source, BROKEN_ROW, reason)
-    return Record(source, {column: cell for column, cell in zip(names, cells, strict=False) if column})

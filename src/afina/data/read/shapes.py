@@ -7,9 +7,7 @@ turn is never changed.
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,53 +16,65 @@ from typing import Any
 
 from afina.core.errors import DataError
 from afina.core.translation import _
-from afina.data.conversation import Conversation, Finding, Message, Role, Source
-from afina.data.read.strict_json import BrokenJsonError, parse_json
+from afina.data.clean.personal import mask
+from afina.data.conversation import Conversation, Finding, Message, Preference, Source
+from afina.data.read.columns import have_columns, listed, mapped, refuse_missing_group
+from afina.data.read.marked import marked_messages, recognise_marks
+from afina.data.read.messages import MESSAGE_KEYS, UNUSED_PARTS, conversation, is_message, joined_text, read_messages, side
+from afina.data.read.number import Number
+from afina.data.read.preferences import ANSWERS, prefer
+from afina.data.read.row import (
+    BROKEN_ROW,
+    BROKEN_TOOLS,
+    DRAFT,
+    EMPTY,
+    NO_ANSWER,
+    NOT_TEXT,
+    PLAIN_TEXT,
+    PREFERENCE,
+    UNKNOWN_SHAPE,
+    Refused,
+    Row,
+    fold,
+    folded,
+    is_blank,
+    is_whole,
+    list_of,
+    shown,
+)
+from afina.data.tools import BrokenToolsError, normalise_tools
 from afina.recipe.recipe import Columns
 
-# The checks that can refuse a row.
-BROKEN_ROW = "broken-row"
-UNKNOWN_SHAPE = "unknown-shape"
-EMPTY = "empty"
-NO_ANSWER = "no-answer"
-ROLE_ORDER = "role-order"
-UNKNOWN_ROLE = "unknown-role"
-SEVERAL_SYSTEMS = "several-systems"
-TOOLS = "tools"
-NOT_TEXT = "not-text"
-PREFERENCE = "preference"
-UNTRAINED_TURN = "untrained-turn"
+__all__ = ["BROKEN_ROW", "SHAPES", "Choice", "Shape", "choose_shape", "converse", "is_message", "knows", "recognise"]
 
-Row = Mapping[str, Any]  # folded key → value; without the keys whose value is null
-Turn = tuple[Role, str]
+TOOL_KEYWORDS = "tool-keywords"  # tells what the server would leave out of the tools' definitions
 
-ROLES: Mapping[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-}
-TOOL_ROLES = ("tool", "tool_call", "tool_calls", "tool_response", "function", "function_call", "observation", "ipython")
-
-_MESSAGE_KEYS = ("role", "from", "content", "value", "weight", "loss_weight", "tool_calls", "function_call")
-_TOOL_PARTS = ("tool_call", "tool_calls", "tool_use", "tool_result")
 _TOOL_KEYS = ("tools", "functions")
 _MEDIA_KEYS = ("image", "images", "video", "videos", "audio", "audios")
 _LABEL_KEYS = ("label", "kto_tag")
-_KEYS_SHOWN = 12
-_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
+_MORE = ("system", "status", *_TOOL_KEYS, *_MEDIA_KEYS, *_LABEL_KEYS)
+# Columns about a row, which are no question and no answer.
+_NEITHER = frozenset({
+    "id", "qid", "uuid", "index", "idx", "key", "no", "nr", "num", "number", "url", "link", "href", "date", "fecha", "time",
+    "datetime", "timestamp", "created", "updated", "source", "fuente", "origen", "lang", "language", "idioma", "split", "meta",
+    "metadata", "category", "categoria", "categoría", "type", "tipo", "score", "rating", "tags",
+})  # fmt: skip
+_EMPTY_VALUES: tuple[Any, ...] = (None, "", "[]", "{}", [], {})
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A way to write a row: the keys that it needs, how its turns are found, and the keys that it may have besides."""
+    """A way to write a row: the keys that it needs, how its turns are found, and the keys that it may have besides.
+
+    ``answers``: the keys of the better and the worse answer where rows of this shape are preference pairs; then ``turns`` finds
+    the prompt alone.
+    """
 
     name: str
     needs: tuple[str, ...]
-    turns: Callable[[Row], list[Turn]]
-    may_have: tuple[str, ...] = ("system",)
+    turns: Callable[[Row], list[Message]]
+    may_have: tuple[str, ...] = _MORE
+    answers: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,30 +90,12 @@ class Choice:
     mapped: bool = False
 
 
-class _Refused(Exception):  # noqa: N818 -- not an error: it carries a refusal out of a nested row
-    def __init__(self, check: str, reason: str) -> None:
-        super().__init__(reason)
-        self.check, self.reason = check, reason
-
-
-@lru_cache(maxsize=4096)
-def fold(key: str) -> str:
-    """A key without its case and the blanks around it."""
-    return key.strip().casefold()
-
-
 def knows(keys: Collection[str], columns: Columns | None) -> bool:
     """Whether rows with these keys can be made into conversations: by the recipe's columns where it names some."""
-    folded = frozenset(map(fold, keys))
+    keys_folded = frozenset(map(fold, keys))
     if columns is None:
-        return _shape_with(folded) is not None
-    return all(fold(name) in folded for _key, setting in _settings(columns) for name in _names_in(setting, folded))
-
-
-def is_message(value: Any) -> bool:
-    """Whether ``value`` is one turn of a conversation."""
-    keys = {fold(key) for key in value} if isinstance(value, dict) else set()
-    return keys.issuperset(("role", "content")) or keys.issuperset(("from", "value"))
+        return _shape_with(keys_folded) is not None
+    return have_columns(keys_folded, columns)
 
 
 def recognise(value: Any) -> Shape | None:
@@ -112,7 +104,7 @@ def recognise(value: Any) -> Shape | None:
         return MESSAGE_LIST if value and all(is_message(item) for item in value) else None
     if not isinstance(value, dict):
         return None
-    return _shape_with(frozenset(fold(key) for key, item in value.items() if item is not None))
+    return _shape_with(frozenset(fold(str(key)) for key, item in value.items() if item is not None))
 
 
 @lru_cache(maxsize=4096)
@@ -120,335 +112,272 @@ def _shape_with(keys: frozenset[str]) -> Shape | None:
     return next((shape for shape in SHAPES if keys.issuperset(shape.needs)), None)
 
 
-def choose_shape(first: Sequence[tuple[Source, Any]], columns: Columns | None) -> Choice:
-    """How the rows of a file are read, from its first ones (at least one).
+def choose_shape(first: Sequence[tuple[Source, Any]], columns: Columns | None, group_by: str = "") -> Choice:
+    """How the rows of a file are read, from its first ones (at least one). ``group_by``: the column that keeps rows together.
 
     Raises DataError where none of them is of a known shape: it shows the keys that were found and the ``data.map`` to write.
     """
     names = _names(value for _source, value in first)
+    if group_by:
+        refuse_missing_group(group_by, names, first[0][0].file)
     if columns is not None:
-        shape = _mapped(columns, names, first[0][0].file)
-        reason = _("data.map names {keys}").format(keys=_listed(names[key] for key in shape.needs))
-        return Choice(shape, reason, _unused(shape, first, names), mapped=True)
+        found_columns = mapped(columns, names, first[0][0].file)
+        shape = Shape("data.map", found_columns.needs, found_columns.turns, (*found_columns.may_have, "status"))
+        reason = _("data.map names {keys}").format(keys=listed(names[key] for key in shape.needs))
+        return Choice(shape, reason, _unused(shape, first, names, group_by, mapped=True), mapped=True)
     found = Counter(known for _source, value in first if (known := recognise(value)))
     if not found:
-        raise _unknown_shape(*first[0], names)
+        by_order = _two_columns(first, names)
+        if by_order is None:
+            raise _unknown_shape(*first[0], names)
+        question, answer = by_order.needs
+        reason = _("there are two columns of text: {question!r} is taken for the question and {answer!r} for the answer")
+        reason = reason.format(question=names[question], answer=names[answer])
+        return Choice(by_order, reason, _unused(by_order, first, names, group_by))
     commonest, count = found.most_common(1)[0]
-    having = _listed(names.get(key, key) for key in commonest.needs) or _("a list of messages")
+    having = listed(names.get(key, key) for key in commonest.needs) or _("a list of messages")
     reason = _("{count} of the first {rows} rows have {keys}").format(count=count, rows=len(first), keys=having)
-    return Choice(commonest, reason, _unused(commonest, first, names))
+    if commonest is TEXT and (marks := _marks_in(first)):
+        reason += _("; the turns in it are marked as in {marks}").format(marks=marks)
+    return Choice(commonest, reason, _unused(commonest, first, names, group_by))
 
 
-def converse(value: Any, source: Source, choice: Choice, system: str | None) -> Conversation | Finding:
-    """The conversation of one row, or why it is none. ``system`` is put in front where the row has no system message."""
+def converse(
+    value: Any, source: Source, choice: Choice, system: str | None, group_by: str = "", notes: list[Finding] | None = None
+) -> Conversation | Preference | Finding:
+    """The conversation or the preference pair of one row, or why it is none.
+
+    ``system`` is put in front where the row has no system message; ``group_by`` is the column whose value keeps rows together.
+    What was changed in a row that is used is added to ``notes``.
+    """
     try:
-        return _conversation(_turns(value, choice), source, system)
-    except _Refused as refused:
+        if isinstance(value, list) and not choice.mapped:
+            return conversation(read_messages(value), source, system)
+        if not isinstance(value, dict):
+            raise Refused(BROKEN_ROW, _("the row is not an object with keys"))
+        row: Row = value
+        plan = _plan(tuple(value))
+        if plan is None or None in value.values():
+            row = folded(value)
+            plan = _plan(tuple(row)) or _NO_PLAN
+        if "status" in plan.special and _is_draft(row["status"]) and "status" not in choice.shape.needs:
+            raise Refused(DRAFT, _("a draft: read it, then change its status to ok or delete the line"))
+        if choice.mapped:
+            return _mapped_conversation(row, source, choice, system, group_by)
+        return _conversation(row, plan, source, choice, system, group_by, notes)
+    except Refused as refused:
         return Finding(source, refused.check, refused.reason)
 
 
-# ── from turns to a conversation ──────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class _Plan:
+    """What is known of a row by its keys alone: its shape, and which of the keys that need a look it has."""
+
+    shape: Shape | None
+    special: tuple[str, ...]
 
 
-def _conversation(turns: Sequence[Turn], source: Source, system: str | None) -> Conversation:
-    spoken = [(role, text) for role, text in turns if role != "system" or not _is_blank(text)]
-    systems = [number for number, (role, _text_) in enumerate(spoken, start=1) if role == "system"]
-    if len(systems) > 1:
-        raise _Refused(SEVERAL_SYSTEMS, _("{count} system messages; there can be one").format(count=len(systems)))
-    if systems and systems[0] > 1:
-        raise _Refused(ROLE_ORDER, _("message {number} is the system message; it must be the first").format(number=systems[0]))
-    if len(spoken) == len(systems):
-        raise _Refused(EMPTY, _("there is no user turn"))
-    before: Role = "assistant"
-    for number, (role, text) in enumerate(spoken, start=1):
-        if role == before:
-            raise _Refused(ROLE_ORDER, _out_of_order(role, number, len(systems)))
-        before = role if role != "system" else before
-        if role != "system" and _is_blank(text):
-            raise _Refused(EMPTY, _("message {number} ({role}) has no text").format(number=number, role=role))
-        if not text.isascii() and not _is_whole(text):
-            reason = _("message {number} ({role}) has half of a surrogate pair, which is no character")
-            raise _Refused(BROKEN_ROW, reason.format(number=number, role=role))
-    if before == "user":
-        raise _Refused(NO_ANSWER, _("the last message is the user's: there is no answer to learn"))
-    messages = tuple(Message(role, text) for role, text in spoken)
-    if system and not systems:
-        messages = (Message("system", system), *messages)
-    return Conversation(messages, source)
+_NO_PLAN = _Plan(None, ())
 
 
-def _out_of_order(role: Role, number: int, systems: int) -> str:
-    if number == systems + 1:
-        return _("the conversation begins with the assistant; it must begin with the user")
-    return _("messages {before} and {number} are both the {role}'s").format(before=number - 1, number=number, role=role)
+@lru_cache(maxsize=4096)
+def _plan(keys: tuple[Any, ...]) -> _Plan | None:
+    """None where the keys must be folded first."""
+    if any(not isinstance(key, str) or fold(key) != key for key in keys):
+        return None
+    return _Plan(_shape_with(frozenset(keys)), tuple(key for key in keys if key in _MORE))
 
 
-def _is_blank(text: str) -> bool:
-    return not text or text.isspace()
+def _conversation(
+    row: Row, plan: _Plan, source: Source, choice: Choice, system: str | None, group_by: str, notes: list[Finding] | None
+) -> Conversation | Preference:
+    shape = plan.shape
+    if shape is None:
+        shape = choice.shape
+        if not shape.needs or not all(key in row for key in shape.needs):
+            raise _refused_keys(row, shape)
+    tools = _special(row, plan.special, source, notes) if plan.special else ""
+    if shape.answers:
+        if tools:
+            raise Refused(BROKEN_TOOLS, _("a preference pair that offers tools: not supported yet"))
+        return prefer(row, *shape.answers, lambda row: [*_system(row), *shape.turns(row)], source, system)
+    messages = shape.turns(row)
+    if "system" in plan.special:
+        messages = [*_system(row), *messages]
+    return conversation(messages, source, system, tools, _group(row, group_by) if group_by else "")
 
 
-def _is_whole(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def _mapped_conversation(row: Row, source: Source, choice: Choice, system: str | None, group_by: str) -> Conversation:
+    if missing := [key for key in choice.shape.needs if key not in row]:
+        raise Refused(EMPTY, _("the row has no {keys}").format(keys=listed(missing)))
+    return conversation(choice.shape.turns(row), source, system, "", _group(row, group_by) if group_by else "")
 
 
-# ── from a row to turns ───────────────────────────────────────────────────────────────────────────────────────────────
+def _refused_keys(row: Row, shape: Shape) -> Refused:
+    if shape.needs and shape.needs[0] in row:
+        missing = [key for key in shape.needs if key not in row]
+        return Refused(NO_ANSWER, _("the row has no {keys}").format(keys=listed(missing)))
+    return Refused(UNKNOWN_SHAPE, _("the keys {keys} are of no known shape").format(keys=listed(row)))
 
 
-def _turns(value: Any, choice: Choice) -> list[Turn]:
-    if isinstance(value, list) and not choice.mapped:
-        return _messages(value)
-    if not isinstance(value, dict):
-        raise _Refused(BROKEN_ROW, _("the row is not an object with keys"))
-    row = _folded(value)
-    if choice.mapped:
-        if missing := [key for key in choice.shape.needs if key not in row]:
-            raise _Refused(EMPTY, _("the row has no {keys}").format(keys=_listed(missing)))
-        return choice.shape.turns(row)
-    if any(row.get(key) is False for key in _LABEL_KEYS):
-        raise _Refused(PREFERENCE, _("the answer is marked as a bad one (label: false)"))
-    if shape := _shape_with(frozenset(row)):
-        return [*_system_turn(row), *shape.turns(row)]
-    if choice.shape.needs and choice.shape.needs[0] in row:
-        missing = [key for key in choice.shape.needs if key not in row]
-        raise _Refused(NO_ANSWER, _("the row has no {keys}").format(keys=_listed(missing)))
-    raise _Refused(UNKNOWN_SHAPE, _("the keys {keys} are of no known shape").format(keys=_listed(value)))
+def _special(row: Row, keys: Sequence[str], source: Source, notes: list[Finding] | None) -> str:
+    """The tools that a row offers, or ``""``. Raises Refused where it holds more than text, or a bad answer."""
+    tools = ""
+    for key in keys:
+        value = row[key]
+        if key in _LABEL_KEYS and value is False:
+            raise Refused(PREFERENCE, _("the answer is marked as a bad one (label: false)"))
+        if key in _MEDIA_KEYS and value not in _EMPTY_VALUES:
+            raise Refused(NOT_TEXT, _("the row has {key!r}: only text is supported").format(key=key))
+        if key in _TOOL_KEYS and value not in _EMPTY_VALUES:
+            try:
+                tools, left_out = normalise_tools(value)
+            except BrokenToolsError as error:
+                raise Refused(BROKEN_TOOLS, _("the row's tools: {reason}").format(reason=error.reason)) from None
+            if not is_whole(tools):
+                raise Refused(BROKEN_ROW, _("the row's tools have half of a surrogate pair, which is no character"))
+            if left_out and notes is not None:
+                reason = _("words that Ollama does not show to the model are left out of the tools: {words}")
+                notes.append(Finding(source, TOOL_KEYWORDS, reason.format(words=listed(left_out)), "changed"))
+    return tools
 
 
-def _folded(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The same object by folded keys, without those that are null."""
-    folded = {fold(key): item for key, item in value.items()}
-    if len(folded) != len(value):
-        twice = Counter(map(fold, value)).most_common(1)[0][0]
-        raise _Refused(BROKEN_ROW, _("the key {key!r} stands twice").format(key=twice))
-    return {key: item for key, item in folded.items() if item is not None}
+def _is_draft(status: Any) -> bool:
+    return isinstance(status, str) and fold(status) in ("draft", "borrador")
 
 
-def _system_turn(row: Row) -> list[Turn]:
-    return [("system", _text(row["system"], "system"))] if "system" in row else []
+def _system(row: Row) -> list[Message]:
+    return [Message("system", joined_text(row["system"], "system"))] if "system" in row else []
 
 
-def _message_list(key: str) -> Callable[[Row], list[Turn]]:
-    def turns(row: Row) -> list[Turn]:
-        _refuse_more_than_text(row)
-        return _messages(_from_cell(row[key], key))
-
-    return turns
+def _group(row: Row, column: str) -> str:
+    value = row.get(fold(column))
+    return "" if value is None else value if isinstance(value, str) else shown(value)
 
 
-def _pair(prompt: str, answer: str) -> Callable[[Row], list[Turn]]:
-    def turns(row: Row) -> list[Turn]:
-        return [*_side(row[prompt], "user", prompt), *_side(row[answer], "assistant", answer)]
+# ── the shapes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _message_list(key: str) -> Callable[[Row], list[Message]]:
+    def turns(row: Row) -> list[Message]:
+        value = row[key]
+        return read_messages(value if type(value) is list else list_of(value, key))
 
     return turns
 
 
-def _alpaca(answer: str) -> Callable[[Row], list[Turn]]:
+def _pair(prompt: str, answer: str) -> Callable[[Row], list[Message]]:
+    def turns(row: Row) -> list[Message]:
+        return [*side(row[prompt], "user", prompt), *side(row[answer], "assistant", answer)]
+
+    return turns
+
+
+def _alpaca(answer: str) -> Callable[[Row], list[Message]]:
+    def turns(row: Row) -> list[Message]:
+        return [*_task(row), *side(row[answer], "assistant", answer)]
+
+    return turns
+
+
+def _task(row: Row) -> list[Message]:
     """The task and what it works on make one turn, one below the other; earlier rounds stand in ``history``."""
-
-    def turns(row: Row) -> list[Turn]:
-        _refuse_more_than_text(row)
-        parts = [_text(row[key], key) for key in ("instruction", "input", "context") if key in row]
-        filled = [part for part in parts if not _is_blank(part)]
-        earlier: list[Turn] = []
-        for number, turn in enumerate(_from_cell(row.get("history", []), "history"), start=1):
-            if not isinstance(turn, list) or len(turn) != 2:
-                raise _Refused(BROKEN_ROW, _("round {number} of 'history' is not a list of two texts").format(number=number))
-            earlier += [("user", _text(turn[0], "history")), ("assistant", _text(turn[1], "history"))]
-        return [*earlier, ("user", "\n".join(filled)), *_side(row[answer], "assistant", answer)]
-
-    return turns
+    parts = [joined_text(row[key], key) for key in ("instruction", "input", "context") if key in row]
+    filled = [part for part in parts if not is_blank(part)]
+    earlier: list[Message] = []
+    for number, turn in enumerate(list_of(row.get("history", []), "history"), start=1):
+        if not isinstance(turn, list) or len(turn) != 2:
+            raise Refused(BROKEN_ROW, _("round {number} of 'history' is not a list of two texts").format(number=number))
+        earlier += [Message("user", joined_text(turn[0], "history")), Message("assistant", joined_text(turn[1], "history"))]
+    return [*earlier, Message("user", "\n".join(filled))]
 
 
-def _preference(_row: Row) -> list[Turn]:
-    raise _Refused(PREFERENCE, _("a preference pair (a chosen and a rejected answer): not supported yet"))
+def _text(row: Row) -> list[Message]:
+    text = joined_text(row["text"], "text")
+    if is_blank(text):
+        raise Refused(EMPTY, _("{key!r} is empty").format(key="text"))
+    if (messages := marked_messages(text)) is None:
+        reason = _("a text without a question: name its file in data.documents, or write questions for it (afina draft)")
+        raise Refused(PLAIN_TEXT, reason)
+    return messages
 
 
-def _refuse_more_than_text(row: Row) -> None:
-    for key in _TOOL_KEYS:
-        if row.get(key) not in (None, "", "[]", [], {}):
-            raise _Refused(TOOLS, _("the row offers tools: not supported yet"))
-    for key in _MEDIA_KEYS:
-        if row.get(key) not in (None, "", "[]", [], {}):
-            raise _Refused(NOT_TEXT, _("the row has {key!r}: only text is supported").format(key=key))
+def _prompt(row: Row) -> list[Message]:
+    """The prompt of a preference pair, where it stands by itself."""
+    for key in ("messages", "conversations"):
+        if key in row:
+            return read_messages(list_of(row[key], key))
+    if "instruction" in row:
+        return _task(row)
+    for key in ("prompt", "question", "query", "input"):
+        if key in row:
+            value = row[key]
+            return (marked_messages(value) if isinstance(value, str) else None) or side(value, "user", key)
+    return []
 
 
-def _from_cell(value: Any, key: str) -> list[Any]:
-    """A list that may stand as JSON in a cell of a table."""
-    found = value
-    if isinstance(value, str):
-        try:
-            found = parse_json(value) if value.strip() else []
-        except BrokenJsonError as error:
-            reason = _("{key!r} is a text and no list ({reason})").format(key=key, reason=error.reason)
-            raise _Refused(BROKEN_ROW, reason) from None
-    if isinstance(found, list):
-        return found
-    raise _Refused(BROKEN_ROW, _("{key!r} is not a list").format(key=key))
-
-
-def _side(value: Any, role: Role, key: str) -> list[Turn]:
-    """A prompt or an answer: a text, or messages."""
-    if isinstance(value, dict):
-        return _messages([value])
-    if isinstance(value, list) and value and all(is_message(item) for item in value):
-        return _messages(value)
-    return [(role, _text(value, key))]
-
-
-def _messages(messages: Sequence[Any]) -> list[Turn]:
-    return [_message(message, number) for number, message in enumerate(messages, start=1)]
-
-
-def _message(message: Any, number: int) -> Turn:
-    if not isinstance(message, dict):
-        raise _Refused(BROKEN_ROW, _("message {number} is not an object").format(number=number))
-    parts = _folded(message)
-    name = parts["role"] if "role" in parts else parts.get("from")
-    if not isinstance(name, str):
-        raise _Refused(BROKEN_ROW, _("message {number} has no role").format(number=number))
-    spoken = fold(name)
-    if spoken in TOOL_ROLES or parts.get("tool_calls") or parts.get("function_call"):
-        raise _Refused(TOOLS, _("message {number} calls a tool or is a tool's: not supported yet").format(number=number))
-    role = ROLES.get(spoken)
-    if role is None:
-        raise _Refused(UNKNOWN_ROLE, _("message {number} has the role {role!r}").format(number=number, role=name))
-    if role == "assistant" and any(_is_zero(parts.get(key)) for key in ("weight", "loss_weight")):
-        reason = _("message {number} has weight 0, but all answers of a conversation are learned")
-        raise _Refused(UNTRAINED_TURN, reason.format(number=number))
-    return role, _text(parts.get("content", parts.get("value")), number)
-
-
-def _is_zero(weight: Any) -> bool:
-    """Whether a number, which the reader keeps as text, is zero."""
-    return isinstance(weight, str) and re.fullmatch(r"-?0(\.0*)?", weight) is not None
-
-
-def _text(value: Any, where: str | int) -> str:
-    """A text, or a list of text parts as one. ``where`` is the key, or the number of the message."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return "".join(_part(part, where) for part in value)
-    raise _Refused(BROKEN_ROW, _("{where} is {value}, not a text").format(where=_place(where), value=json.dumps(value)[:40]))
-
-
-def _place(where: str | int) -> str:
-    return repr(where) if isinstance(where, str) else _("message {number}").format(number=where)
-
-
-def _part(part: Any, where: str | int) -> str:
-    if isinstance(part, dict):
-        parts = _folded(part)
-        kind = parts.get("type", "text")
-        if kind != "text":
-            check = TOOLS if kind in _TOOL_PARTS else NOT_TEXT
-            raise _Refused(
-                check, _("{where} has a part of type {kind!r}: not supported yet").format(where=_place(where), kind=kind)
-            )
-        text = parts.get("text", parts.get("value"))
-        if isinstance(text, str):
-            return text
-    raise _Refused(BROKEN_ROW, _("{where} has a part without text").format(where=_place(where)))
-
-
-_MORE = ("system", *_TOOL_KEYS, *_MEDIA_KEYS, *_LABEL_KEYS)
 _PAIRS = (
     ("prompt", "completion"),
     ("prompt", "response"),
     ("prompt", "answer"),
+    ("prompt", "output"),
     ("question", "answer"),
+    ("question", "response"),
+    ("query", "response"),
+    ("query", "answer"),
     ("input", "output"),
+    ("input", "response"),
+    ("user", "assistant"),
+    ("human", "assistant"),
+    ("problem", "solution"),
+    ("q", "a"),
     ("pregunta", "respuesta"),
+    ("consulta", "respuesta"),
+    ("instrucción", "respuesta"),
+    ("instruccion", "respuesta"),
+    ("entrada", "salida"),
+    ("pergunta", "resposta"),
     ("utterance", "intent"),
+    ("text", "label"),
+    ("text", "summary"),
 )
+_ALPACA = ("input", "context", "history", *_MORE)
+_PROMPTS = ("prompt", "question", "query", "instruction", "input", "history", "messages", "conversations", *_MORE)
 MESSAGE_LIST = Shape("list of messages", (), lambda _row: [])
+TEXT = Shape("text", ("text",), _text)
 # In this order: the first whose keys a row has is taken.
 SHAPES = (
-    Shape("preference pairs", ("chosen", "rejected"), _preference),
-    Shape("preference pairs", ("chosen_messages", "rejected_messages"), _preference),
-    Shape("OpenAI messages", ("messages",), _message_list("messages"), _MORE),
-    Shape("ShareGPT", ("conversations",), _message_list("conversations"), _MORE),
-    Shape("Alpaca", ("instruction", "output"), _alpaca("output"), ("input", "context", "history", *_MORE)),
-    Shape("Alpaca", ("instruction", "response"), _alpaca("response"), ("input", "context", "history", *_MORE)),
-    *(Shape(f"{key}/{answer}", (key, answer), _pair(key, answer), ("system", *_LABEL_KEYS)) for key, answer in _PAIRS),
+    *(Shape("preference pairs", pair, _prompt, _PROMPTS, pair) for pair in ANSWERS),
+    Shape("OpenAI messages", ("messages",), _message_list("messages")),
+    Shape("ShareGPT", ("conversations",), _message_list("conversations")),
+    Shape("ShareGPT", ("conversation",), _message_list("conversation")),
+    *(Shape("Alpaca", ("instruction", key), _alpaca(key), _ALPACA) for key in ("output", "response", "answer")),
+    *(Shape(f"{key}/{answer}", (key, answer), _pair(key, answer)) for key, answer in _PAIRS),
+    TEXT,
 )
 
 
-# ── the recipe's columns ──────────────────────────────────────────────────────────────────────────────────────────────
+def _two_columns(first: Sequence[tuple[Source, Any]], names: Mapping[str, str]) -> Shape | None:
+    """The question and the answer by the order of the columns, where exactly two of them hold texts."""
+    filled: dict[str, list[Any]] = {key: [] for key in names}
+    for _source, value in first:
+        for name, item in value.items() if isinstance(value, dict) else ():
+            if item not in _EMPTY_VALUES:
+                filled[fold(str(name))].append(item)
+    if not all(isinstance(item, str | int | float) for items in filled.values() for item in items):
+        return None  # a list or an object may hold the text
+    texts = [
+        key
+        for key, items in filled.items()
+        if key not in _NEITHER and any(isinstance(item, str) and not _is_number(item) for item in items)
+    ]
+    if len(texts) != 2:
+        return None
+    return Shape("two columns", (texts[0], texts[1]), _pair(texts[0], texts[1]))
 
 
-def _settings(columns: Columns) -> list[tuple[str, str]]:
-    """The keys of ``data.map`` that are set, with what they say."""
-    settings = (("prompt", columns.prompt), ("answer", columns.answer), ("system", columns.system))
-    return [(key, setting) for key, setting in settings if setting is not None]
-
-
-def _names_in(setting: str, known: Collection[str]) -> list[str]:
-    """The columns that a setting uses, as it writes them: itself where it is a column's name, else the names in its braces."""
-    if fold(setting) in known:
-        return [setting]
-    return [match[1] for match in _BRACES.finditer(setting) if match[1] is not None] or [setting]
-
-
-def _mapped(columns: Columns, names: Mapping[str, str], file: str) -> Shape:
-    """The shape that the recipe describes. Raises DataError where the file's first rows lack a column that it names."""
-    problems = []
-    for key, setting in _settings(columns):
-        for name in _names_in(setting, names):
-            if fold(name) not in names:
-                close = difflib.get_close_matches(fold(name), names, n=1)
-                problems.append(
-                    _("data.map.{key} names {name!r}, but {file} has {columns}").format(
-                        key=key, name=name, file=file, columns=_listed(names.values()) or _("no columns")
-                    )
-                    + (_("; did you mean {name!r}?").format(name=names[close[0]]) if close else "")
-                )
-    if problems:
-        fix = _("correct data.map in the recipe: each is a column's name, or a text with {columns} in braces")
-        raise DataError("\n".join(problems), fix=fix)
-    settings = dict(_settings(columns))
-    prompt, answer = _column(settings["prompt"], names), _column(settings["answer"], names)
-    system = _column(settings["system"], names) if "system" in settings else _nothing
-    optional = {fold(settings["system"])} & set(names) if "system" in settings else set()
-    used = dict.fromkeys(fold(name) for setting in settings.values() for name in _names_in(setting, names))
-
-    def turns(row: Row) -> list[Turn]:
-        return [
-            ("system", _text(system(row), "system")),
-            *_side(prompt(row), "user", settings["prompt"]),
-            *_side(answer(row), "assistant", settings["answer"]),
-        ]
-
-    return Shape("data.map", tuple(key for key in used if key not in optional), turns, tuple(optional))
-
-
-def _nothing(_row: Row) -> str:
-    return ""
-
-
-def _column(setting: str, known: Collection[str]) -> Callable[[Row], Any]:
-    """What a setting takes from a row: the value of a column, or a text whose braces are filled."""
-    if fold(setting) in known:
-        return lambda row: row.get(fold(setting))
-
-    def filled(row: Row) -> str:
-        def cell(match: re.Match[str]) -> str:
-            if match[1] is None:
-                return match[0][0]
-            text = _text(row[fold(match[1])], match[1])
-            if _is_blank(text):
-                raise _Refused(EMPTY, _("{key!r} is empty").format(key=match[1]))
-            return text
-
-        return _BRACES.sub(cell, setting)
-
-    return filled
+def _is_number(text: str) -> bool:
+    return isinstance(text, Number) or not any(letter.isalpha() for letter in text)
 
 
 # ── what the user is told ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -459,21 +388,43 @@ def _names(values: Iterable[Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for value in values:
         for key in value if isinstance(value, dict) else ():
-            found.setdefault(fold(key), key.strip())
+            found.setdefault(fold(str(key)), str(key).strip())
     return found
 
 
-def _unused(shape: Shape, first: Sequence[tuple[Source, Any]], names: Mapping[str, str]) -> tuple[str, ...]:
+def _marks_in(first: Sequence[tuple[Source, Any]]) -> str:
+    """The marks of turns in the texts of a file; ``""`` where there are none."""
+    for _source, value in first:
+        text = value.get("text") if isinstance(value, dict) else None
+        if isinstance(text, str) and (found := recognise_marks(text)):
+            return found[0]
+    return ""
+
+
+def _unused(
+    shape: Shape, first: Sequence[tuple[Source, Any]], names: Mapping[str, str], group_by: str, *, mapped: bool = False
+) -> tuple[str, ...]:
     """Keys of the first rows, and of the messages in them, that no conversation will contain."""
-    unused = [name for key, name in names.items() if key not in (*shape.needs, *shape.may_have)]
+    used = {*shape.needs, *shape.may_have, fold(group_by)}
     within: dict[str, None] = {}
     for _source, value in first:
+        if not mapped and (own := recognise(value)):  # a row of another shape in the same file uses other keys
+            used.update((*own.needs, *own.may_have))
         lists = value.items() if isinstance(value, dict) else [("", value)]
         for key, items in lists:
             for message in items if isinstance(items, list) else ():
                 if is_message(message):
-                    within.update(dict.fromkeys(f"{key}[].{name}" for name in message if fold(name) not in _MESSAGE_KEYS))
-    return (*unused, *within)
+                    within.update(dict.fromkeys(_unused_in(message, str(key))))
+    return (*(name for key, name in names.items() if key not in used), *within)
+
+
+def _unused_in(message: Mapping[str, Any], key: str) -> Iterable[str]:
+    for name, value in message.items():
+        if fold(str(name)) not in MESSAGE_KEYS and value is not None:
+            yield f"{key}[].{name}"
+        for part in value if isinstance(value, list) else ():
+            if isinstance(part, dict) and part.get("type") in UNUSED_PARTS:
+                yield f"{key}[].{name}[].{part['type']}"
 
 
 def _unknown_shape(source: Source, value: Any, names: Mapping[str, str]) -> DataError:
@@ -482,20 +433,17 @@ def _unknown_shape(source: Source, value: Any, names: Mapping[str, str]) -> Data
             _("{place}: the rows are neither objects with keys nor lists of messages").format(place=source),
             fix=_("write each example as an object: {example}").format(example='{"prompt": "…", "completion": "…"}'),
         )
-    what = _("{place}: the keys {keys} are of no known shape").format(place=source, keys=_listed(names.values()))
-    texts = [key.strip() for key, item in value.items() if isinstance(item, str)] if isinstance(value, dict) else []
+    what = _("{place}: the keys {keys} are of no known shape").format(place=source, keys=listed(names.values()))
+    row = value if isinstance(value, dict) else {}
+    filled = {str(key).strip(): item for key, item in row.items() if isinstance(item, str)}
+    likely = [name for name, item in filled.items() if fold(name) not in _NEITHER and not _is_number(item)]
+    texts = likely if len(likely) > 1 else list(filled)
     if len(texts) < 2:
-        known = ", ".join(" + ".join(shape.needs) for shape in SHAPES if shape.turns is not _preference)
-        return DataError(what, fix=_("give each row a question and an answer; these keys are known: {keys}").format(keys=known))
-    prompt, answer = (json.dumps(name, ensure_ascii=False) for name in texts[:2])  # a text of JSON is one of YAML
+        known = dict.fromkeys(" + ".join(shape.needs) for shape in SHAPES if not shape.answers and shape is not TEXT)
+        fix = _("give each row a question and an answer; these keys are known: {keys}").format(keys=", ".join(known))
+        return DataError(what, fix=fix)
+    prompt, answer = (json.dumps(mask(name), ensure_ascii=False) for name in texts[:2])  # a text of JSON is one of YAML
     fix = _(
         "say in the recipe which is the question and which the answer:\n  data:\n    map: {{prompt: {prompt}, answer: {answer}}}"
     )
     return DataError(what, fix=fix.format(prompt=prompt, answer=answer))
-
-
-def _listed(keys: Iterable[str]) -> str:
-    shown = [repr(key) for key in keys]
-    if len(shown) > _KEYS_SHOWN:
-        return ", ".join(shown[:_KEYS_SHOWN]) + _(" and {count} more").format(count=len(shown) - _KEYS_SHOWN)
-    return ", ".join(shown)

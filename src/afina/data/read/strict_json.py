@@ -1,6 +1,6 @@
 """JSON to the letter of RFC 8259: no NaN, no key twice in an object, no crash on deep nesting.
 
-Numbers are given back as the text that stands in the file: an answer ``1.50`` stays ``1.50``.
+Numbers are given back as the text that stands in the file (``Number``): an answer ``1.50`` stays ``1.50``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import re
 from typing import Any, NoReturn
 
 from afina.core.translation import _
+from afina.data.clean.personal import mask
+from afina.data.read.number import Number
 
+_MASKED = 120  # characters that are looked through for personal data before they are cut
 _SNIPPET = 30  # characters of the text that an error shows
 _BLANK = re.compile(r"[ \t\n\r]*")
 
@@ -54,7 +57,7 @@ def broken_at(text: str, position: int) -> BrokenJsonError:
     if skip_blanks(text, position) == len(text):
         return BrokenJsonError(_("not JSON: it breaks off"), position)
     column = position - text.rfind("\n", 0, position)
-    snippet = text[position : position + _SNIPPET].partition("\n")[0]
+    snippet = mask(text[position : position + _MASKED].partition("\n")[0])[:_SNIPPET]
     return BrokenJsonError(_("not JSON from column {column} on: {snippet!r}").format(column=column, snippet=snippet), position)
 
 
@@ -71,4 +74,4 @@ def _constant(name: str) -> NoReturn:
     raise BrokenJsonError(_("not JSON: {name} is not a JSON number").format(name=name))
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=str, parse_int=str)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=Number, parse_int=Number)
