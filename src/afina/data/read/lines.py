@@ -12,6 +12,7 @@ from afina.data.read.item import LONGEST_LINE, Item, Record, broken
 from afina.data.read.strict_json import BrokenJsonError, parse_json
 
 _BLOCK = 1 << 20
+_BLANKS = " \t\r\n\v\f"
 
 
 def json_lines(name: str, stream: BinaryIO, encoding: str) -> Iterator[Item]:
@@ -24,7 +25,7 @@ def json_lines(name: str, stream: BinaryIO, encoding: str) -> Iterator[Item]:
         source = Source(name, number)
         try:
             text = line.decode(encoding)
-            if not text.isspace():
+            if text.strip(_BLANKS):  # not isspace(): U+001C and its like are no blanks to a person
                 yield Record(source, parse_json(text))
         except UnicodeDecodeError as error:
             yield broken(source, undecodable(line, error, encoding))
