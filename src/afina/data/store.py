@@ -7,6 +7,7 @@ conversations are on which side of the split, as their numbers (int64) in the or
 from __future__ import annotations
 
 import json
+import mmap
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 CONVERSATIONS, ROWS, SIDES_FILE = "conversations.arrow", "rows.arrow", "sides.safetensors"
 SIDES = ("train", "val", "test")
+_READS = 20_000
 
 _TALKS = pa.schema(
     [
@@ -231,10 +233,14 @@ def load_side(folder: Path, side: str) -> NDArray[np.int64]:
 
 
 class _Mapped:
-    """The batches of an Arrow file in memory that the system shares with the disk."""
+    """The batches of an Arrow file in memory that the system shares with the disk.
 
-    def __init__(self, batches: list[pa.RecordBatch]) -> None:
-        self._batches = batches
+    Pages that were read stay with the process until the system wants them back; so that a walk through a large file does not look
+    like a large process, they are given back after every ``_READS`` records.
+    """
+
+    def __init__(self, batches: list[pa.RecordBatch], pages: mmap.mmap) -> None:
+        self._batches, self._pages, self._reads = batches, pages, 0
         self._ends = np.cumsum([batch.num_rows for batch in batches], dtype=np.int64)
 
     @property
@@ -248,6 +254,9 @@ class _Mapped:
         return self._batches[batch], number - (int(self._ends[batch - 1]) if batch else 0)
 
     def record(self, number: int, names: Sequence[str]) -> dict[str, Any]:
+        self._reads += 1
+        if self._reads % _READS == 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._pages.madvise(mmap.MADV_DONTNEED)
         batch, place = self._place(number)
         return {name: batch.column(name)[place].as_py() for name in names}
 
@@ -285,11 +294,13 @@ def _open(path: Path, schema: pa.Schema) -> _Mapped:
     if not path.is_file():
         raise _absent(path)
     try:
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        with path.open("rb") as opened:
+            pages = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        file = pa.ipc.open_file(pa.py_buffer(pages))
         if file.schema.names != schema.names:
             raise pa.ArrowInvalid("other columns")
-        return _Mapped([file.get_batch(number) for number in range(file.num_record_batches)])
-    except (pa.ArrowInvalid, OSError):
+        return _Mapped([file.get_batch(number) for number in range(file.num_record_batches)], pages)
+    except (pa.ArrowInvalid, OSError, ValueError):
         raise DataError(
             _("{path} is no file that afina wrote, or it is torn").format(path=path),
             fix=_("delete the folder and prepare the examples again: afina prepare"),

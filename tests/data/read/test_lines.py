@@ -8,6 +8,7 @@ import pytest
 
 from afina.data.conversation import Finding
 from afina.data.read.item import Record
+from afina.data.read.lines import json_lines
 from afina.data.read.records import open_records
 from afina.data.read.unpack import InputFile
 from tests.data.read.written import knows, records_of, rows_of
@@ -81,3 +82,12 @@ def test_bytes_that_are_no_letters_cost_their_own_line() -> None:
 def test_a_zero_byte_in_a_line_costs_that_line() -> None:
     rows = rows_of('{"prompt": "a", "completion": "b"}\n' * 9 + '{"prompt": "a\0", "completion": "b"}\n')
     assert [line for line, value in rows if isinstance(value, str)] == [10]
+
+
+def test_a_line_of_nothing_but_a_separator_is_told(tmp_path: Path) -> None:
+    """Python takes U+001C for white space; nobody who looks at the file does."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": "b"}\n\x1c\n\n \t\n{"a": "c"}\n')
+    with path.open("rb") as stream:
+        items = list(json_lines("a.jsonl", stream, "utf-8"))
+    assert [(type(item).__name__, item.source.line) for item in items] == [("Record", 1), ("Finding", 2), ("Record", 5)]
