@@ -43,7 +43,7 @@ class Keys:
 def keys(conversation: Conversation) -> Keys:
     *earlier, last = [_said(message) for message in conversation.messages]
     prompt = "\x1e".join((conversation.tools, *earlier))
-    return Keys(_hash(f"{prompt}\x1e{last}"), _hash(folded(prompt)), _hash(folded(last)))
+    return Keys(digest(f"{prompt}\x1e{last}"), digest(folded(prompt)), digest(folded(last)))
 
 
 def _said(message: Message) -> str:
@@ -135,5 +135,6 @@ class Groups:
         return np.fromiter((self.find(number) for number in range(len(self._parent))), np.int64, len(self._parent))
 
 
-def _hash(text: str) -> int:
+def digest(text: str) -> int:
+    """A 64-bit hash that is the same in every run and on every machine."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from afina.data.clean.checks import Action
 from afina.data.clean.language import language_of
 from afina.data.clean.row import Cleaner
 from afina.data.conversation import Conversation, Finding
-from afina.data.duplicates import NUMBERS, keys, signatures, words
+from afina.data.duplicates import NUMBERS, digest, keys, signatures, words
 from afina.data.findings import Findings
 from afina.data.render import Draft, Limits, Rendered, Renderer
 from afina.data.store import Kept, Store, Writer
@@ -164,19 +163,15 @@ _NONE = np.zeros((0, NUMBERS), np.uint16)
 
 def _with_digest(conversation: Conversation) -> Conversation:
     """The same with its group as a hash: what a group is called may be a person's name."""
-    return replace(conversation, group=f"{_hash(conversation.group):016x}")
+    return replace(conversation, group=f"{digest(conversation.group):016x}")
 
 
 def _numbers(talk: Conversation) -> tuple[int, int, int, int, int]:
     found = keys(talk)
-    return found.whole, found.prompt, found.answer, _hash(talk.group) if talk.group else 0, _hash(str(talk.source))
+    return found.whole, found.prompt, found.answer, digest(talk.group) if talk.group else 0, digest(str(talk.source))
 
 
 def _key(conversation: Conversation, fingerprint: str) -> int:
     """A hash of all that the work on a conversation depends on; never 0."""
     parts = [f"{m.role}\x1f{m.content}\x1f{m.calls or ''}\x1f{m.name}\x1f{m.trained}" for m in conversation.messages]
-    return _hash("\x1e".join((fingerprint, conversation.tools, *parts))) or 1
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return digest("\x1e".join((fingerprint, conversation.tools, *parts))) or 1
