@@ -314,7 +314,7 @@ def test_no_row_vanishes(lines: list[str]) -> None:
         path.write_text("\n".join(lines), encoding="utf-8")
         reading, _events = read(path)
     found = [*(c.source.line for c in reading.conversations), *(f.source.line for f in reading.findings)]
-    assert sorted(found) == [number for number, line in enumerate(lines, start=1) if line.strip()]
+    assert sorted(found) == [number for number, line in enumerate(lines, start=1) if line.strip(" \t\r\n\v\f")]
     assert reading.files[0].rows == len(found)
 
 
