@@ -210,17 +210,17 @@ class _Work:
         if not len(order):
             return []
         common = self._common_words()
-        known: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
 
         def sets(number: int) -> tuple[frozenset[str], frozenset[str]]:
-            if number not in known:
-                talk = self._store.conversation(number)
-                known[number] = _telling(words(talk.prompt), common), _telling(words(talk.messages), common)
-            return known[number]
+            talk = self._store.conversation(number)
+            return _telling(words(talk.prompt), common), _telling(words(talk.messages), common)
 
+        of_first = -1, sets(int(pairs[0, 0]))  # pairs come by their first one; more than its words need not be held
         found = []
         for first, second in pairs[np.sort(order)].tolist():
-            similarity = min(jaccard(one, other) for one, other in zip(sets(first), sets(second), strict=True))
+            if first != of_first[0]:
+                of_first = first, sets(first)
+            similarity = min(jaccard(one, other) for one, other in zip(of_first[1], sets(second), strict=True))
             if similarity >= SIMILAR:
                 found.append(Pair(first, second, similarity))
         return found
