@@ -22,7 +22,7 @@ def setup_of(family: str, layers: int, kind: str = "cuda", **adapter: object) ->
     return Setup(config, torch.float32, Adapter.model_validate({"rank": 4, **adapter}), kind)  # type: ignore[arg-type]
 
 
-SAVINGS = [Saving(), Saving("selective"), Saving("offload", mlp_tile=64)]
+SAVINGS = [Saving(), Saving("selective"), Saving("offload", mlp_tile=16)]
 
 
 def assert_line_meets_whole(setup: Setup, saving: Saving) -> None:

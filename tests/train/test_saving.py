@@ -28,7 +28,7 @@ SAVINGS = [
     Saving("offload"),
     Saving("none", mlp_tile=50),
     Saving("full", mlp_tile=50),
-    Saving("offload", mlp_tile=64),
+    Saving("offload", mlp_tile=16),
 ]
 
 
@@ -150,5 +150,5 @@ def test_copies_in_pinned_ram_come_back_as_they_went(folders: dict[str, Path]) -
     batch = pack(made_up_rows(4))
     plain = loss_and_gradients(torch.nn.Module.to(trained_model(folders["llama"]), "cuda"), batch)
     model = torch.nn.Module.to(trained_model(folders["llama"]), "cuda")
-    apply_saving(model, Saving("offload", mlp_tile=64))
+    apply_saving(model, Saving("offload", mlp_tile=16))
     assert_same(plain, loss_and_gradients(model, batch))

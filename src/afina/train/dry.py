@@ -23,6 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from afina.data.pack import Packed
+from afina.model import frozen  # noqa: F401  # registers the operation afina::decoded
 from afina.model.lora import add_lora, lora_layers, quantize_linear
 from afina.recipe.recipe import Adapter
 from afina.train import attention
@@ -35,6 +36,24 @@ CPU = torch.device("cpu")
 CUDA_GRANULE, CPU_GRANULE = 512, 64  # bytes: what torch's allocators round up to
 
 Kind = Literal["cpu", "cuda"]
+
+
+def _first(args: tuple[Any, ...]) -> int:
+    tensor: Tensor = args[0]
+    return tensor.numel() * tensor.element_size()
+
+
+def _while_decoding(args: tuple[Any, ...]) -> int:
+    """What ``frozen.decode`` holds on the CPU: the numbers in float32, and codes or a second copy of the numbers."""
+    kind, (rows, columns), _parts, after = args
+    count, in_float32 = rows * columns, after.dtype == torch.float32
+    numbers = 0 if in_float32 else 4 * count - after.element_size() * count
+    return numbers + (2 * count if kind == "nf4" else 4 * count)
+
+
+# logsumexp keeps exp(x - max). On CUDA a weight is decoded by a kernel that needs nothing more.
+CUDA_WITHIN = {torch.ops.aten.logsumexp: _first}
+CPU_WITHIN = {torch.ops.aten.logsumexp: _first, torch.ops.afina.decoded: _while_decoding}
 
 
 @dataclass(frozen=True)
@@ -82,19 +101,22 @@ class Dry:
         return max(part.ram for part in self.parts.values())
 
 
-def dry_run(setup: Setup, batch: Batch, saving: Saving) -> Dry:
-    """The second step of a training on ``batch``, when the optimizer's state is there, and a look at the validation loss."""
+def dry_run(setup: Setup, batch: Batch, saving: Saving, look: bool = True) -> Dry:
+    """The second step of a training on ``batch``, when the optimizer's state is there; with ``look``, a look at the validation
+    loss too, which always needs less.
+    """
     layers, period = int(setup.config.num_hidden_layers), _period(setup.config)
-    few = 3 * period + layers % period
+    few = 4 * period + layers % period
     if layers <= few + period:
-        return run_layers(setup, batch, saving, layers)
-    low, high = (run_layers(setup, batch, saving, count) for count in (few, few + period))
+        return run_layers(setup, batch, saving, layers, look)
+    low, high = (run_layers(setup, batch, saving, count, look) for count in (few, few + period))
     return _continued(low, high, (layers - few) // period)
 
 
-def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int) -> Dry:
+def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bool = True) -> Dry:
     """The dry run of a model with so many layers, all of them run."""
-    live = LiveStorages(CUDA_GRANULE if setup.kind == "cuda" else CPU_GRANULE)
+    granule, within = (CUDA_GRANULE, CUDA_WITHIN) if setup.kind == "cuda" else (CPU_GRANULE, CPU_WITHIN)
+    live = LiveStorages(granule, within, {torch.ops.afina.decoded: "quantization"})
     packed = _packed(batch)
     with FakeTensorMode(), live, _attention(live, setup.kind, packed.starts):
         model, trained = _fake_model(setup, layers, live)
@@ -117,16 +139,17 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int) -> Dry:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         del loss
-        recorder.begin("evaluation", "activations")
-        with torch.no_grad():
-            packed_loss(model, packed)
+        if look:
+            recorder.begin("evaluation", "activations")
+            with torch.no_grad():
+                packed_loss(model, packed)
         recorder.end()
     return Dry(recorder.parts, forward_flops, flops)
 
 
 class _Recorder:
     """Cuts the step into parts, so that each grows along a straight line with the number of layers: the backward pass of the
-    last layers (two periods) and of the first ones (one period), and the rest. Those between lie between.
+    two last and the two first periods of layers, and the rest. What lies between has its peaks between theirs.
     """
 
     def __init__(self, live: LiveStorages, model: PreTrainedModel, period: int) -> None:
@@ -136,8 +159,8 @@ class _Recorder:
         layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
         for number, layer in enumerate(layers):
             from_end = len(layers) - 1 - number
-            near = from_end < 2 * period
-            name = f"backward -{from_end}" if near else f"backward {number}" if number < period else "backward"
+            near, far = from_end < 2 * period, number < 2 * period
+            name = f"backward -{from_end}" if near else f"backward {number}" if far else "backward"
             layer.register_forward_hook(self._marks(name))
         model.get_decoder().register_forward_hook(lambda *_ignored: self.begin("loss", "loss"))
 
@@ -189,7 +212,7 @@ def _fake_model(setup: Setup, layers: int, live: LiveStorages) -> tuple[PreTrain
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=setup.dtype, attn_implementation=NAME)
         model.requires_grad_(False)
         if setup.adapter.quantize != "none":
-            quantize_linear(model, CPU)
+            quantize_linear(model, setup.adapter.quantize, CPU)
     trained = []
     with live.category("adapter"):
         add_lora(model, setup.adapter, 0)

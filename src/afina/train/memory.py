@@ -1,7 +1,7 @@
 """Memory and arithmetic of tensor code, followed operation by operation: a dispatch mode that knows which storages are alive.
 
 Under ``FakeTensorMode`` no tensor has data, so that a model of 8 billion parameters can be followed on a laptop. What an operation
-allocates inside itself is not seen; where that is much, WITHIN knows it.
+allocates inside itself is not seen: where that is much, it must be told.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,25 +20,20 @@ from torch.utils.flop_counter import flop_registry
 RAM = "ram"  # the category of what is kept outside the device: it is not part of the device's total
 
 
-def _as_its_input(args: tuple[Any, ...]) -> int:
-    first: Tensor = args[0]
-    return first.numel() * first.element_size()
-
-
-# Bytes that an operation holds inside itself. logsumexp keeps exp(x - max).
-WITHIN: Mapping[Any, Callable[[tuple[Any, ...]], int]] = MappingProxyType({torch.ops.aten.logsumexp: _as_its_input})
+Within = Callable[[tuple[Any, ...]], int]  # arguments of an operation → bytes that it holds inside itself, its result left out
 
 
 class LiveStorages(TorchDispatchMode):
     """Bytes of living storages by category, their peak, and the floating-point operations done.
 
-    ``granule``: what an allocation is rounded up to. A storage belongs to the category in force when it was made, until
-    ``assign`` gives it to another.
+    ``granule``: what an allocation is rounded up to. ``within``: operations that hold something inside themselves. A storage
+    belongs to the category that ``results`` names for the operation that made it, else to the one in force then, until ``assign``
+    gives it to another.
     """
 
-    def __init__(self, granule: int = 1) -> None:
+    def __init__(self, granule: int, within: Mapping[Any, Within], results: Mapping[Any, str]) -> None:
         super().__init__()
-        self._granule = granule
+        self._granule, self._within, self._results = granule, within, results
         self._living: weakref.WeakKeyDictionary[torch.UntypedStorage, list[Any]] = weakref.WeakKeyDictionary()
         self._category = "activations"
         self.by_category: dict[str, int] = {}
@@ -63,7 +57,7 @@ class LiveStorages(TorchDispatchMode):
 
     def assign(self, tensor: Tensor, name: str) -> None:
         """Gives the storage of ``tensor``, known or not, to ``name``."""
-        self._follow(tensor)
+        self._follow(tensor, name)
         entry = self._living[tensor.untyped_storage()]
         self._count(entry[0], -entry[1])
         entry[0] = name
@@ -75,24 +69,27 @@ class LiveStorages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        if func.namespace == "prim":  # questions about a tensor
+            return out
         packet = func._overloadpacket
         if packet in flop_registry:
             self.flops += int(flop_registry[packet](*args, **(kwargs or {}), out_val=out))
+        name = self._results.get(packet, self._category)
         for leaf in tree_iter(out):
             if isinstance(leaf, Tensor):
-                self._follow(leaf)
-        if packet in WITHIN:
-            self._note_peak(WITHIN[packet](args))
+                self._follow(leaf, name)
+        if packet in self._within:
+            self._note_peak(self._within[packet](args), name)
         return out
 
-    def _follow(self, tensor: Tensor) -> None:
+    def _follow(self, tensor: Tensor, name: str) -> None:
         storage = tensor.untyped_storage()
         if storage in self._living:
             return
         size = -(-storage.nbytes() // self._granule) * self._granule
-        entry = [self._category, size]
+        entry = [name, size]
         self._living[storage] = entry
-        self._count(self._category, size)
+        self._count(name, size)
         weakref.finalize(storage, self._forget, entry)
 
     def _forget(self, entry: list[Any]) -> None:
@@ -107,9 +104,7 @@ class LiveStorages(TorchDispatchMode):
         if size > 0:
             self._note_peak(0, name)
 
-    def _note_peak(self, within: int, name: str | None = None) -> None:
+    def _note_peak(self, within: int, name: str) -> None:
         if self.total + within > self.peak:
             self.peak, self.at_peak = self.total + within, dict(self.by_category)
-            if within:
-                category = name or self._category
-                self.at_peak[category] = self.at_peak.get(category, 0) + within
+            self.at_peak[name] = self.at_peak.get(name, 0) + within

@@ -27,11 +27,12 @@ from afina.core.errors import ResourceError
 from afina.core.translation import _
 
 Checkpointing = Literal["none", "selective", "full", "offload"]
+NORM_TILES = 4
 
 
 @dataclass(frozen=True)
 class Saving:
-    """``mlp_tile``: tokens that norms and the MLP work on at once; None: all of them."""
+    """``mlp_tile``: tokens that the MLP works on at once; norms, which make less, take NORM_TILES times as many. None: all."""
 
     checkpointing: Checkpointing = "none"
     mlp_tile: int | None = None
@@ -73,8 +74,8 @@ def apply_saving(model: PreTrainedModel, saving: Saving, copies: Copies | None =
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if saving.checkpointing == "selective" or saving.mlp_tile is not None:
-        for module in [part for layer in layers for part in _token_wise(layer)]:
-            module.forward = _recomputed(module, saving.mlp_tile)
+        for module, tiles in [part for layer in layers for part in _token_wise(layer)]:
+            module.forward = _recomputed(module, saving.mlp_tile and tiles * saving.mlp_tile)
     if saving.checkpointing == "offload":
         chosen = copies or _pinned(model.device)
         for layer in layers[:-1]:  # the last one's input is needed at once
@@ -94,12 +95,15 @@ def _pinned(device: torch.device) -> Copies:
     return PinnedCopies(device)
 
 
-def _token_wise(layer: nn.Module) -> Iterator[nn.Module]:
-    """The modules in a decoder layer that look at one token at a time: its norms, those of heads too, and its MLP."""
+def _token_wise(layer: nn.Module) -> Iterator[tuple[nn.Module, int]]:
+    """The modules in a decoder layer that look at one token at a time, and how many tiles each takes at once: its norms, those of
+    heads too, and its MLP.
+    """
     for name, module in layer.named_modules():
-        last = name.rpartition(".")[2]
-        if last.endswith("norm") or name == "mlp":
-            yield module
+        if name.rpartition(".")[2].endswith("norm"):
+            yield module, NORM_TILES
+        elif name == "mlp":
+            yield module, 1
 
 
 def _checkpointed(run: Callable[..., Any], copies: Copies | None) -> Callable[..., Any]:
