@@ -17,7 +17,7 @@ from afina.data.render import Row
 from afina.model.adapter import save_adapter
 from afina.model.base import resolve_base
 from afina.model.load import load_model
-from afina.model.lora import add_lora, lora_layers
+from afina.model.lora import adapter_tensors, add_lora, lora_layers
 from afina.recipe.recipe import Adapter
 from afina.train.step import mean_loss, packed_loss, prepare
 from tests.fakes.models import FAMILIES, write_model
@@ -68,7 +68,7 @@ def test_packed_rows_give_the_loss_and_gradients_of_peft_on_rows_alone(family: s
         torch.manual_seed(number)
         layer.b.data.normal_(std=0.05)
         layer.requires_grad_(True)
-    save_adapter(tmp_path / "adapter", settings, "base", {name: (layer.a, layer.b) for name, layer in layers.items()})
+    save_adapter(tmp_path / "adapter", settings, "base", adapter_tensors(model))
     whole = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32, attn_implementation="eager")
     theirs = peft.PeftModel.from_pretrained(whole, tmp_path / "adapter", is_trainable=True).eval()
 
