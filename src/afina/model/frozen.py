@@ -34,10 +34,7 @@ class FrozenLinear(nn.Module):
         self.bias: nn.Parameter | None = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
-            x, self.bias, self.kind, (self.out_features, self.in_features), *self.parts
-        )
-        return y
+        return frozen_product(self, x, self.bias)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self.kind}"
@@ -52,6 +49,13 @@ def form(layer: AnyLinear) -> tuple[Kind, tuple[int, int], tuple[Tensor, ...]]:
     if isinstance(layer, FrozenLinear):
         return layer.kind, shape, tuple(layer.parts)
     return "dense", shape, (layer.weight,)
+
+
+def frozen_product(layer: AnyLinear, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ W.T + bias`` with ``layer``'s weight, of which autograd keeps the parts only."""
+    kind, shape, parts = form(layer)
+    y: Tensor = _Product.apply(x, bias, kind, shape, *parts)  # type: ignore[no-untyped-call]
+    return y
 
 
 def encode(weight: Tensor, kind: Kind) -> tuple[Tensor, ...]:

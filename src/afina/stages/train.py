@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from afina.core.errors import QualityError
 from afina.core.events import Events
@@ -16,14 +17,15 @@ from afina.core.translation import _
 from afina.core.units import format_bytes, format_count
 from afina.data.render import Row
 from afina.data.store import load_rows
+from afina.model import lora
 from afina.model.base import describe, resolve_base
 from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
-from afina.model.lora import LoRALinear, add_lora, lora_layers
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.stage import Outcome, StageWork, run_stage
-from afina.train import attention, loop
+from afina.train import loop
+from afina.train.step import prepare as prepare_step
 
 NAME = loop.STAGE
 
@@ -55,13 +57,14 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     torch.set_num_threads(choose_threads(base.config))
 
     def work(folder: Path) -> Outcome:
-        attention.register()
-        model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize, attention=attention.NAME)
-        add_lora(model, recipe.adapter, recipe.train.seed)
-        trained_parameters = sum(layer.a.numel() + layer.b.numel() for _name, layer in lora_layers(model))
+        model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize)
+        lora.add_lora(model, recipe.adapter, recipe.train.seed)
+        for remark in prepare_step(model):
+            events.info(NAME, remark)
+        trained_parameters = sum(parameter.numel() for parameter in lora.trained_parameters(model).values())
         require_disk(folder, 5 * 4 * trained_parameters, _("the adapter and its checkpoints"))
         trained = loop.train(model, rows, val_rows, recipe.train, recipe.adapter, recipe.base, folder, events)
-        _require_a_difference(dict(lora_layers(model)))
+        _require_a_difference(model)
         (folder / loop.CHECKPOINT).unlink(missing_ok=True)  # a finished training is not resumed
         adapter = folder / loop.ADAPTER
         result = {
@@ -121,9 +124,9 @@ def peak_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _require_a_difference(layers: dict[str, LoRALinear]) -> None:
-    """A training that leaves every B at zero gives the base back: that is never a success."""
-    if not any(bool(layer.b.any()) for layer in layers.values()):
+def _require_a_difference(model: nn.Module) -> None:
+    """A training that leaves every B where it began gives the base back: that is never a success."""
+    if not any(layer.has_learned() for _name, layer in lora.lora_layers(model)):
         raise QualityError(
             _("the training changed nothing: every update is zero"), fix=_("raise train.learning_rate or train.epochs")
         )

@@ -8,18 +8,18 @@ and counters are all there is to keep.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from afina.core.errors import DataError
 from afina.core.files import write_atomic
 from afina.core.translation import _
-from afina.model.lora import LoRALinear
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Counters:
     seen_tokens: int = 0
 
 
-def save_checkpoint(path: Path, layers: dict[str, LoRALinear], optimizer: torch.optim.Optimizer, counters: Counters) -> None:
+def save_checkpoint(
+    path: Path, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, counters: Counters
+) -> None:
     tensors: dict[str, Tensor] = {}
-    for name, layer in layers.items():
-        for letter, parameter in (("a", layer.a), ("b", layer.b)):
-            key = f"{name}.{letter}"
-            tensors[key] = parameter.detach().cpu()
-            for moment, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}.{moment}"] = torch.as_tensor(value).detach().cpu()
+    for name, parameter in trained.items():
+        tensors[name] = parameter.detach().cpu()
+        for moment, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{name}.{moment}"] = torch.as_tensor(value).detach().cpu()
     write_atomic(path, save(tensors, metadata={"counters": json.dumps(asdict(counters))}))
 
 
-def load_checkpoint(path: Path, layers: dict[str, LoRALinear], optimizer: torch.optim.Optimizer) -> Counters:
-    """Puts the saved state into ``layers`` and ``optimizer`` and returns where it stands."""
+def load_checkpoint(path: Path, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Counters:
+    """Puts the saved state into ``trained`` and ``optimizer`` and returns where it stands."""
     try:
         with safe_open(path, framework="pt") as file:
             counters = Counters(**json.loads(file.metadata()["counters"]))
@@ -58,12 +58,10 @@ def load_checkpoint(path: Path, layers: dict[str, LoRALinear], optimizer: torch.
             fix=_("delete it and start the training anew"),
         ) from None
     with torch.no_grad():
-        for name, layer in layers.items():
-            for letter, parameter in (("a", layer.a), ("b", layer.b)):
-                key = f"{name}.{letter}"
-                parameter.copy_(tensors[key])
-                moments = {m: tensors[f"{key}.{m}"] for m in ("step", "exp_avg", "exp_avg_sq") if f"{key}.{m}" in tensors}
-                if moments:
-                    # the step counter stays where the fused optimizer keeps it: beside the parameter
-                    optimizer.state[parameter] = {m: value.to(parameter.device).clone() for m, value in moments.items()}
+        for name, parameter in trained.items():
+            parameter.copy_(tensors[name])
+            moments = {m: tensors[f"{name}.{m}"] for m in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{m}" in tensors}
+            if moments:
+                # the step counter stays where the fused optimizer keeps it: beside the parameter
+                optimizer.state[parameter] = {m: value.to(parameter.device).clone() for m, value in moments.items()}
     return counters

@@ -23,7 +23,7 @@ from afina.core.translation import _
 from afina.data.pack import Packed, epoch_steps, micro_batches
 from afina.data.render import Row
 from afina.model.adapter import save_adapter
-from afina.model.lora import lora_layers
+from afina.model.lora import adapter_tensors, trained_parameters
 from afina.recipe.recipe import Adapter, Train
 from afina.train.checkpoint import Counters, load_checkpoint, save_checkpoint
 from afina.train.step import mean_loss, packed_loss
@@ -84,14 +84,14 @@ def train(
         settings.evaluate_every if settings.evaluate_every != "auto" else max(1, round(len(steps) / settings.epochs / 4))
     )
     saves_every = settings.save_every if settings.save_every != "auto" else looks_every
-    layers = dict(lora_layers(model))
-    parameters = [p for layer in layers.values() for p in (layer.a, layer.b)]
+    trained = trained_parameters(model)
+    parameters = list(trained.values())
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
     checkpoint = folder / CHECKPOINT
-    counters = load_checkpoint(checkpoint, layers, optimizer) if checkpoint.is_file() else Counters()
+    counters = load_checkpoint(checkpoint, trained, optimizer) if checkpoint.is_file() else Counters()
     if counters.step:
         events.info(STAGE, _("going on after step {step} of {total}").format(step=counters.step, total=len(steps)))
     if settings.checkpointing:
@@ -108,7 +108,7 @@ def train(
         first = loss if now.step == 0 else now.first_loss
         if not better:
             return replace(now, looks_without_gain=now.looks_without_gain + 1, first_loss=first)
-        save_adapter(folder / ADAPTER, adapter, base_name, {name: (layer.a, layer.b) for name, layer in layers.items()})
+        save_adapter(folder / ADAPTER, adapter, base_name, adapter_tensors(model))
         return replace(now, best_loss=loss, best_step=now.step, looks_without_gain=0, first_loss=first)
 
     model.eval()
@@ -143,7 +143,7 @@ def train(
             if last or counters.step % looks_every == 0:
                 counters = look(counters)
             if wish or last or counters.step % saves_every == 0:
-                save_checkpoint(checkpoint, layers, optimizer, counters)
+                save_checkpoint(checkpoint, trained, optimizer, counters)
             if wish and not last:
                 events.info(STAGE, _("stopped after step {step} of {total}").format(step=counters.step, total=len(steps)))
                 raise KeyboardInterrupt

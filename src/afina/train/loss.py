@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-_CHUNK_BYTES = 64 * 2**20  # float32 logits held at once
+_CHUNK_BYTES = 32 * 2**20  # float32 logits held at once: about what a processor's last cache holds
 
 
-def summed_loss(hidden: Tensor, head: Tensor, targets: Tensor, softcap: float | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Head:
+    """How a family makes logits of hidden states: ``scale · (h Wᵀ + bias)``, bent to within ± ``softcap``. ``weight`` (V, D)."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits (N, V), float32, of ``hidden`` (N, D)."""
+        logits = (hidden @ self.weight.t()).float()
+        if self.bias is not None:
+            logits += self.bias
+        if self.scale != 1:
+            logits *= self.scale
+        return logits if self.softcap is None else torch.tanh(logits.div_(self.softcap)).mul_(self.softcap)
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The output layer of ``model``, by the names that transformers' configurations have for its scale and its cap."""
+    layer = model.get_output_embeddings()
+    config = model.config.get_text_config().to_dict()
+    scale = (config.get("logit_scale") or 1.0) / (config.get("logits_scaling") or 1.0)
+    softcap = config.get("final_logit_softcapping") or config.get("logits_soft_cap")
+    return Head(layer.weight, getattr(layer, "bias", None), scale, softcap)
+
+
+def summed_loss(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     """Sum of next-token cross-entropy, float32.
 
-    ``hidden`` (N, D) the rows that predict a trained token; ``head`` (V, D), frozen; ``targets`` (N,) int64; ``softcap`` as in
-    Gemma 2: logits are ``softcap · tanh(logits / softcap)``. A sum and not a mean: the step divides once by its trained tokens,
-    so the result does not depend on how it was cut into micro-batches.
+    ``hidden`` (N, D) the rows that predict a trained token; ``head`` is frozen; ``targets`` (N,) int64. A sum and not a mean: the
+    step divides once by its trained tokens, so the result does not depend on how it was cut into micro-batches.
     """
-    total: Tensor = _SummedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, head, targets, softcap
-    )
+    total: Tensor = _SummedCrossEntropy.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -27,28 +54,28 @@ class _SummedCrossEntropy(torch.autograd.Function):
     """The gradient of ``hidden`` is made in the forward pass, chunk by chunk, while the logits are there."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
-        rows = max(16, _CHUNK_BYTES // (4 * head.shape[0]))
+    def forward(ctx: Any, hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
+        rows = max(16, _CHUNK_BYTES // (4 * head.weight.shape[0]))
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, hidden.shape[0], rows):
-            part, wanted = hidden[start : start + rows], targets[start : start + rows]
-            logits = (part @ head.t()).float()  # (rows, V)
-            if softcap is not None:
-                logits = softcap * torch.tanh(logits / softcap)
-            log_sum = logits.logsumexp(1, keepdim=True)
-            total += (log_sum - logits.gather(1, wanted[:, None])).sum()
+            wanted = targets[start : start + rows]
+            logits = head.logits(hidden[start : start + rows])  # (rows, V)
+            log_probability = logits.log_softmax(1)
+            total -= log_probability.gather(1, wanted[:, None]).sum()
             if gradient is None:
                 continue
-            slope = (logits - log_sum).exp_()  # softmax: d loss / d logits, but for the target's -1
+            slope = log_probability.exp_()  # softmax: d loss / d logits, but for the target's -1
             slope[torch.arange(len(wanted), device=slope.device), wanted] -= 1
-            if softcap is not None:
-                slope *= 1 - (logits / softcap) ** 2
-            gradient[start : start + rows] = slope.to(head.dtype) @ head
-        ctx.save_for_backward(*(() if gradient is None else (gradient,)))
+            if head.softcap is not None:
+                slope *= 1 - (logits / head.softcap) ** 2
+            del logits
+            gradient[start : start + rows] = slope.to(head.weight.dtype) @ head.weight
+        if gradient is not None:
+            ctx.save_for_backward(gradient.mul_(head.scale) if head.scale != 1 else gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grads[0].to(gradient.dtype), None, None, None
+        return gradient * grads[0].to(gradient.dtype), None, None
