@@ -12,10 +12,12 @@ from transformers import PreTrainedModel
 from afina.core.errors import ResourceError
 from afina.data.pack import Packed, pack
 from afina.model.base import resolve_base
+from afina.model.decoder import decoder_layers
 from afina.model.load import load_model
-from afina.model.lora import add_lora, lora_layers
+from afina.model.lora import add_lora, lora_layers, trained_parameters
 from afina.recipe.recipe import Adapter
 from afina.train import attention
+from afina.train.last_layer import prune_last_layer
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss
 from tests.fakes.models import FAMILIES, write_model
@@ -53,7 +55,8 @@ def trained_model(folder: Path, adapter: Adapter | None = None) -> PreTrainedMod
     for number, (_name, layer) in enumerate(lora_layers(model)):
         torch.manual_seed(number)
         layer.b.data.normal_(std=0.05)
-        layer.requires_grad_(True)
+    for parameter in trained_parameters(model).values():
+        parameter.requires_grad_(True)
     model.train()
     return model
 
@@ -88,6 +91,16 @@ def test_every_saving_gives_the_same_loss_and_gradients(family: str, folders: di
         apply_saving(model, saving, copies)
         assert_same(plain, loss_and_gradients(model, batch))
         assert copies.count == (1 if saving.checkpointing == "offload" else 0)  # two layers, and the last one's input stays
+
+
+def test_a_last_layer_that_is_left_half_way_is_saved_on_too(folders: dict[str, Path]) -> None:
+    batch = pack(made_up_rows(4))
+    plain = loss_and_gradients(trained_model(folders["llama"]), batch)
+    for saving in SAVINGS:
+        model = trained_model(folders["llama"])
+        prune_last_layer(decoder_layers(model)[-1])
+        apply_saving(model, saving, ClonedCopies())
+        assert_same(plain, loss_and_gradients(model, batch))
 
 
 def test_the_noise_of_dropout_is_the_same_the_second_time(folders: dict[str, Path]) -> None:

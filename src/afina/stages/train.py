@@ -22,9 +22,11 @@ from afina.model.base import describe, resolve_base
 from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
+from afina.stages.plan import chosen_for, sizes_of
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.train import loop
+from afina.train.saving import apply_saving
 from afina.train.step import prepare as prepare_step
 
 NAME = loop.STAGE
@@ -57,13 +59,15 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     torch.set_num_threads(choose_threads(base.config))
 
     def work(folder: Path) -> Outcome:
+        settings, saving = chosen_for(recipe, sizes_of(rows, recipe.train), folder)  # before the weights take memory
         model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize)
         lora.add_lora(model, recipe.adapter, recipe.train.seed)
         for remark in prepare_step(model):
             events.info(NAME, remark)
+        apply_saving(model, saving)
         trained_parameters = sum(parameter.numel() for parameter in lora.trained_parameters(model).values())
         require_disk(folder, 5 * 4 * trained_parameters, _("the adapter and its checkpoints"))
-        trained = loop.train(model, rows, val_rows, recipe.train, recipe.adapter, recipe.base, folder, events)
+        trained = loop.train(model, rows, val_rows, settings, recipe.adapter, recipe.base, folder, events)
         _require_a_difference(model)
         (folder / loop.CHECKPOINT).unlink(missing_ok=True)  # a finished training is not resumed
         adapter = folder / loop.ADAPTER

@@ -1,7 +1,7 @@
 """A dry run: everything that a training does to memory, on fake tensors, without weights and without a device.
 
 The step is the real one (``step.py`` on transformers' modelling with our layers). Fake tensors lie on the CPU and stand for the
-target's; what a kernel of the target allocates inside itself is modelled: attention on CUDA by ``_Flash``.
+target's; what a kernel allocates inside itself is modelled, and attention, whose blocks would be many: ``_Attention``.
 
 All layers of a decoder are alike, or repeat with a period. So two small numbers of layers are run, and each part of the step is
 continued along a straight line to the real number: ``tests/train/test_dry.py`` holds this equal to the run of all layers.
@@ -10,7 +10,7 @@ continued along a straight line to the real number: ``tests/train/test_dry.py`` 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,18 +20,19 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from afina.data.pack import Packed
 from afina.model import frozen  # noqa: F401  # registers the operation afina::decoded
-from afina.model.lora import add_lora, lora_layers, quantize_linear
+from afina.model.decoder import decoder_layers
+from afina.model.lora import add_lora, quantize_linear, trained_parameters
 from afina.recipe.recipe import Adapter
-from afina.train import attention
-from afina.train.memory import RAM, LiveStorages
+from afina.train import attention, loss
+from afina.train.attention import Layout
+from afina.train.last_layer import prune_last_layer
+from afina.train.live import RAM, LiveStorages
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss
 
-NAME = "afina_dry"
 CPU = torch.device("cpu")
 CUDA_GRANULE, CPU_GRANULE = 512, 64  # bytes: what torch's allocators round up to
 
@@ -118,7 +119,7 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
     granule, within = (CUDA_GRANULE, CUDA_WITHIN) if setup.kind == "cuda" else (CPU_GRANULE, CPU_WITHIN)
     live = LiveStorages(granule, within, {torch.ops.afina.decoded: "quantization"})
     packed = _packed(batch)
-    with FakeTensorMode(), live, _attention(live, setup.kind, packed.starts):
+    with FakeTensorMode(), live, _attention(live, setup.kind), _chunks_of(setup.kind):
         model, trained = _fake_model(setup, layers, live)
         apply_saving(model, saving, _CountedCopies(live))
         optimizer = torch.optim.AdamW(trained, fused=True)
@@ -130,15 +131,15 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
         recorder = _Recorder(live, model, _period(setup.config))
         recorder.begin("forward", "activations")
         before = live.flops
-        loss = packed_loss(model, packed)
+        total = packed_loss(model, packed)
         forward_flops = live.flops - before
-        loss.backward()
+        total.backward()
         flops = live.flops - before
         recorder.begin("update", "optimizer")
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        del loss
+        del total
         if look:
             recorder.begin("evaluation", "activations")
             with torch.no_grad():
@@ -156,7 +157,7 @@ class _Recorder:
         self.parts: dict[str, Part] = {}
         self._live = live
         self._name = ""
-        layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        layers = list(decoder_layers(model))
         for number, layer in enumerate(layers):
             from_end = len(layers) - 1 - number
             near, far = from_end < 2 * period, number < 2 * period
@@ -209,18 +210,17 @@ def _fake_model(setup: Setup, layers: int, live: LiveStorages) -> tuple[PreTrain
         config.layer_types = config.layer_types[:layers]
     config.use_cache = False
     with live.category("weights"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=setup.dtype, attn_implementation=NAME)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=setup.dtype, attn_implementation=attention.NAME)
         model.requires_grad_(False)
         if setup.adapter.quantize != "none":
             quantize_linear(model, setup.adapter.quantize, CPU)
-    trained = []
     with live.category("adapter"):
         add_lora(model, setup.adapter, 0)
-        for _name, layer in lora_layers(model):
-            for parameter in (layer.a, layer.b):
-                parameter.requires_grad_(True)
-                parameter.register_post_accumulate_grad_hook(lambda leaf: _as_gradient(live, leaf))
-                trained.append(parameter)
+    trained = list(trained_parameters(model).values())
+    for parameter in trained:
+        parameter.requires_grad_(True)
+        parameter.register_post_accumulate_grad_hook(lambda leaf: _as_gradient(live, leaf))
+    prune_last_layer(decoder_layers(model)[-1])
     model.train()
     return model, trained
 
@@ -231,10 +231,11 @@ def _as_gradient(live: LiveStorages, leaf: Tensor) -> None:
 
 
 def _packed(batch: Batch) -> Packed:
-    """A micro-batch of these sizes, its rows as long as the longest one."""
+    """A micro-batch of these sizes, its rows as long as the longest one; the trained tokens are the last ones."""
     starts = [*range(0, batch.tokens, batch.longest), batch.tokens]
     positions = [place % batch.longest for place in range(batch.tokens)]
-    return Packed((), [0] * batch.tokens, positions, starts, list(range(batch.trained)), [0] * batch.trained)
+    inputs = list(range(batch.tokens - batch.trained, batch.tokens))
+    return Packed((), [0] * batch.tokens, positions, 0, starts, inputs, [0] * batch.trained)
 
 
 def _period(config: PreTrainedConfig) -> int:
@@ -266,58 +267,97 @@ def _continued(low: Dry, high: Dry, periods: int) -> Dry:
 
 
 @contextmanager
-def _attention(live: LiveStorages, kind: Kind, starts: list[int]) -> Iterator[None]:
-    """Makes NAME the attention of a packed row: on the CPU the real one, on CUDA one that allocates what FlashAttention does."""
-    pairs = sum((stop - start) ** 2 // 2 for start, stop in zip(starts, starts[1:]))
+def _attention(live: LiveStorages, kind: Kind) -> Iterator[None]:
+    """Makes ``attention.NAME`` allocate what the attention of the target does, linear in the tokens, and compute nothing."""
 
-    def flash(_module: nn.Module, q: Tensor, k: Tensor, v: Tensor, _mask: Tensor | None, **_options: Any) -> tuple[Tensor, None]:
-        out: Tensor = _Flash.apply(q, k, v, live, pairs, len(starts) - 1)  # type: ignore[no-untyped-call]
-        return out, None
+    def dry(
+        _module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        _mask: Tensor | None,
+        *,
+        layout: Layout,
+        softcap: float | None = None,
+        **_options: Any,
+    ) -> tuple[Tensor, None]:
+        if layout.take is not None:
+            key, value = layout.take(key, value)
+        q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D), (T, K, D)
+        fused = kind == "cuda" and q.dtype != torch.float32 and softcap is None
+        out: Tensor = _Attention.apply(q, k, v, live, layout.documents, fused, softcap is not None)  # type: ignore[no-untyped-call]
+        return out[None], None
 
-    def real(module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options: Any) -> tuple[Tensor, None]:
-        live.flops += 4 * q.shape[1] * q.shape[3] * pairs
-        return attention.packed_attention(module, q, k, v, mask, **{**options, "cu_seq_lens_q": _Borders(starts)})
-
-    AttentionInterface.register(NAME, flash if kind == "cuda" else real)
-    AttentionMaskInterface.register(NAME, lambda *_args, **_kwargs: None)
-    yield
-
-
-class _Borders:
-    """Borders of rows that are known though all tensors are fake."""
-
-    def __init__(self, starts: list[int]) -> None:
-        self._starts = starts
-
-    def tolist(self) -> list[int]:
-        return self._starts
+    AttentionInterface.register(attention.NAME, dry)
+    AttentionMaskInterface.register(attention.NAME, lambda *_args, **_kwargs: None)
+    try:
+        yield
+    finally:
+        attention.register()
 
 
-class _Flash(torch.autograd.Function):
-    """What FlashAttention 2 allocates for rows of unequal length (``mha_varlen_fwd`` and ``mha_varlen_bwd`` in its
-    ``flash_api.cpp``, which torch uses too): linear in the tokens. The backward pass sums dQ in float32 and, where several heads
-    share keys and values, makes dK and dV for each head before it adds them up.
+@contextmanager
+def _chunks_of(kind: Kind) -> Iterator[None]:
+    """Fake tensors lie on the CPU: the loss takes the target's chunks all the same."""
+    before = loss.CHUNK_BYTES["cpu"]
+    loss.CHUNK_BYTES["cpu"] = loss.CHUNK_BYTES[kind]
+    try:
+        yield
+    finally:
+        loss.CHUNK_BYTES["cpu"] = before
+
+
+class _Attention(torch.autograd.Function):
+    """``fused``: what FlashAttention 2 allocates for rows of unequal length (``mha_varlen_fwd`` and ``mha_varlen_bwd`` in its
+    ``flash_api.cpp``, which torch uses too). Its backward pass sums dQ in float32 and, where several heads share keys and values,
+    makes dK and dV for each head before it adds them up. Else what ``attention.py`` does by itself, a block of queries at a time.
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, live: LiveStorages, pairs: int, rows: int) -> Tensor:
-        heads, tokens, width = q.shape[1:]
-        out = q.new_empty(1, tokens, heads, width)
-        log_sums = q.new_empty(heads, tokens, dtype=torch.float32)
-        ctx.save_for_backward(q, k, v, out, log_sums)
-        ctx.live, ctx.flops, ctx.rows = live, 4 * heads * width * pairs, rows
-        live.flops += ctx.flops
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        live: LiveStorages,
+        documents: Sequence[attention.Document],
+        fused: bool,
+        capped: bool,
+    ) -> Tensor:
+        pairs = [(d.queries[1] - d.queries[0], d.shared + d.keys[1] - d.keys[0]) for d in documents]
+        flops = 4 * q.shape[1] * q.shape[2] * sum(queries * keys - queries**2 // 2 for queries, keys in pairs)
+        live.flops += flops
+        out = torch.empty(q.shape, dtype=q.dtype)
+        block = q.shape[1] * attention.BLOCK * max(keys for _queries, keys in pairs)  # scores
+        if fused:
+            log_sums = q.new_empty(q.shape[1], q.shape[0], dtype=torch.float32)
+            ctx.save_for_backward(q, k, v, out, log_sums)
+        else:
+            _hold(q, block * (5 if capped else 2))
+            ctx.save_for_backward(q, k, v)
+        ctx.settings = (live, flops, len(documents), fused, block * (6 if capped else 3))
         return out
 
     @staticmethod
     def backward(ctx: Any, *_grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, _out, log_sums = ctx.saved_tensors
-        ctx.live.flops += ctx.flops * 5 // 2  # five products in the place of two
-        heads, tokens, width = q.shape[1:]
-        padded = tokens + 128 * ctx.rows
-        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        sums = log_sums.new_empty(padded, heads, -(-width // 32) * 32)
-        slopes = log_sums.new_empty(heads, padded)
-        shared = [q.new_empty(tokens, heads, width) for _each in "kv"] if k.shape[1] != heads else []
-        del sums, slopes, shared
-        return dq, dk, dv, None, None, None
+        q, k, v = ctx.saved_tensors[:3]
+        live, flops, rows, fused, block = ctx.settings
+        live.flops += flops * 5 // 2  # five products in the place of two
+        tokens, heads, width = q.shape
+        dq, dk, dv = (torch.empty(tensor.shape, dtype=q.dtype) for tensor in (q, k, v))
+        if fused:
+            padded = tokens + 128 * rows
+            sums = torch.empty(padded, heads, -(-width // 32) * 32, dtype=torch.float32)
+            slopes = torch.empty(heads, padded, dtype=torch.float32)
+            shared = [torch.empty(q.shape, dtype=q.dtype) for _each in "kv"] if k.shape[1] != heads else []
+            del sums, slopes, shared
+        else:
+            parts = [torch.empty(k.shape, dtype=q.dtype) for _each in "kv"]  # of one document
+            _hold(q, block)
+            del parts
+        return dq, dk, dv, None, None, None, None
+
+
+def _hold(like: Tensor, count: int) -> None:
+    """So many numbers are there for a moment."""
+    like.new_empty(count)

@@ -94,8 +94,6 @@ def train(
     counters = load_checkpoint(checkpoint, trained, optimizer) if checkpoint.is_file() else Counters()
     if counters.step:
         events.info(STAGE, _("going on after step {step} of {total}").format(step=counters.step, total=len(steps)))
-    if settings.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
 
     def look(now: Counters) -> Counters:
         """Validation loss; keeps the adapter where it is the best so far."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-_CHUNK_BYTES = 32 * 2**20  # float32 logits held at once: about what a processor's last cache holds
+# float32 logits held at once: on a CPU about what its last cache holds, on a GPU enough rows to keep it busy
+CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-        rows = max(16, _CHUNK_BYTES // (4 * head.weight.shape[0]))
+        rows = max(16, CHUNK_BYTES[hidden.device.type] // (4 * head.weight.shape[0]))
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, hidden.shape[0], rows):

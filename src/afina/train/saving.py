@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from afina.core.errors import ResourceError
 from afina.core.translation import _
+from afina.model.decoder import decoder_layers
+from afina.train.attention import Layout
 
 Checkpointing = Literal["none", "selective", "full", "offload"]
 NORM_TILES = 4
@@ -72,7 +73,7 @@ def apply_saving(model: PreTrainedModel, saving: Saving, copies: Copies | None =
     ``copies`` is where ``offload`` puts the inputs of layers; left out: in pinned RAM, for a model on CUDA. Raises ResourceError
     for ``offload`` on the CPU.
     """
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers = list(decoder_layers(model))
     if saving.checkpointing == "selective" or saving.mlp_tile is not None:
         for module, tiles in [part for layer in layers for part in _token_wise(layer)]:
             module.forward = _recomputed(module, saving.mlp_tile and tiles * saving.mlp_tile)
@@ -110,7 +111,9 @@ def _checkpointed(run: Callable[..., Any], copies: Copies | None) -> Callable[..
     """``run`` of which only the first argument is kept; torch computes the rest again."""
 
     def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not torch.is_grad_enabled():
+        layout = kwargs.get("layout")
+        left_half_way = isinstance(layout, Layout) and not layout.documents  # see last_layer.py: little is kept, no way back
+        if left_half_way or not torch.is_grad_enabled():
             return run(hidden, *args, **kwargs)
         if copies is None:
             return checkpoint(run, hidden, *args, use_reentrant=False, **kwargs)

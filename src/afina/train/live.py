@@ -1,7 +1,7 @@
 """Memory and arithmetic of tensor code, followed operation by operation: a dispatch mode that knows which storages are alive.
 
-Under ``FakeTensorMode`` no tensor has data, so that a model of 8 billion parameters can be followed on a laptop. What an operation
-allocates inside itself is not seen: where that is much, it must be told.
+Under ``FakeTensorMode`` no tensor has data, so that a model of 8 billion parameters can be followed on a laptop. What an
+operation allocates inside itself is not seen: where that is much, it must be told.
 """
 
 from __future__ import annotations
