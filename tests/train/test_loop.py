@@ -16,7 +16,8 @@ from afina.model.base import resolve_base
 from afina.model.load import load_model
 from afina.model.lora import add_lora, lora_layers
 from afina.recipe.recipe import Adapter, Train
-from afina.train import attention, loop
+from afina.train import loop
+from afina.train.step import prepare
 from tests.fakes.models import write_model
 from tests.train.test_step import made_up_rows
 
@@ -28,9 +29,9 @@ SETTINGS = {"epochs": 2, "learning_rate": 5e-3, "batch_tokens": 256, "micro_toke
 def run_training(
     base_folder: Path, folder: Path, listener: Any = None, adapter: Adapter = ADAPTER, **changes: Any
 ) -> loop.Trained:
-    attention.register()
     base = resolve_base(str(base_folder))
-    model = load_model(base, dtype=torch.float32, device=CPU, attention=attention.NAME)
+    model = load_model(base, dtype=torch.float32, device=CPU)
+    prepare(model)
     settings = Train.model_validate({**SETTINGS, **changes})
     add_lora(model, adapter, settings.seed)
     rows, val_rows = made_up_rows(24), made_up_rows(6, seed=1)
@@ -135,8 +136,8 @@ def test_training_stops_early_when_the_validation_loss_no_longer_falls(base: Pat
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(base: Path, tmp_path: Path) -> None:
-    attention.register()
-    model = load_model(resolve_base(str(base)), dtype=torch.float32, device=CPU, attention=attention.NAME)
+    model = load_model(resolve_base(str(base)), dtype=torch.float32, device=CPU)
+    prepare(model)
     add_lora(model, ADAPTER, 0)
     next(lora_layers(model))[1].b.data.fill_(float("nan"))
     with (

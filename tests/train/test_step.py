@@ -48,7 +48,7 @@ def reference_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
     """Each row alone through transformers' whole model, with torch's cross-entropy."""
     total = torch.zeros(())
     for row in rows:
-        logits = model(input_ids=torch.tensor([list(row.ids)])).logits[0, :-1].float()
+        logits = model(input_ids=torch.tensor([list(row.ids)]), use_cache=False).logits[0, :-1].float()
         labels = torch.tensor([token if on else -100 for token, on in zip(row.ids, row.trained, strict=True)])[1:]
         total = total + F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
     return total

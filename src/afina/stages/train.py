@@ -24,7 +24,8 @@ from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.stage import Outcome, StageWork, run_stage
-from afina.train import attention, loop
+from afina.train import loop
+from afina.train.step import prepare as prepare_step
 
 NAME = loop.STAGE
 
@@ -56,9 +57,10 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     torch.set_num_threads(choose_threads(base.config))
 
     def work(folder: Path) -> Outcome:
-        attention.register()
-        model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize, attention=attention.NAME)
+        model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize)
         lora.add_lora(model, recipe.adapter, recipe.train.seed)
+        for remark in prepare_step(model):
+            events.info(NAME, remark)
         trained_parameters = sum(parameter.numel() for parameter in lora.trained_parameters(model).values())
         require_disk(folder, 5 * 4 * trained_parameters, _("the adapter and its checkpoints"))
         trained = loop.train(model, rows, val_rows, recipe.train, recipe.adapter, recipe.base, folder, events)
