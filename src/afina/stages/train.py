@@ -51,7 +51,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     base = resolve_base(recipe.base, recipe.revision)
     prepared = run.require(PREPARE)
     device = choose_device(recipe.train.device)
-    dtype = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
+    dtype, why = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
     rows, val_rows = (prepared_rows(run, side) for side in ("train", "val"))
     steps = loop.planned_steps(rows, recipe.train)
     torch.set_num_threads(choose_threads(base.config))
@@ -76,7 +76,8 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
         }
         return Outcome(result, sorted(adapter.iterdir()), _summary(trained, peak_bytes(device)))
 
-    quantized = _(" on 4-bit weights") if recipe.adapter.quantize == "nf4" else ""
+    bits = {"int8": 8, "nf4": 4}.get(recipe.adapter.quantize)
+    quantized = "" if bits is None else _(" on {bits}-bit weights").format(bits=bits)
     manifest = run_stage(
         run,
         events,
@@ -89,7 +90,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
                 "hardware": f"{device.type} {dtype} {torch.get_num_threads()}",
             },
             plan=_(
-                "LoRA rank {rank}{quantized} on {base}: {rows} rows, {tokens} tokens, {steps} steps; {dtype} on {device}"
+                "LoRA rank {rank}{quantized} on {base}: {rows} rows, {tokens} tokens, {steps} steps; {dtype} on {device}: {why}"
             ).format(
                 rank=recipe.adapter.rank,
                 quantized=quantized,
@@ -99,6 +100,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
                 steps=len(steps),
                 dtype=str(dtype).removeprefix("torch."),
                 device=_device_words(device),
+                why=why,
             ),
             work=work,
             resumable=True,
