@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import peft
@@ -23,20 +22,7 @@ from afina.train import attention
 from afina.train.step import mean_loss, packed_loss
 from tests.fakes.models import FAMILIES, write_model
 from tests.fakes.rows import row_of
-
-CPU = torch.device("cpu")
-
-
-def made_up_rows(count: int, vocabulary: int = 300, seed: int = 0) -> list[Row]:
-    """Rows of 6 to 90 tokens (some longer than the fakes' sliding window of 64), the later part of each trained."""
-    dice = random.Random(seed)
-    rows = []
-    for number in range(count):
-        length = dice.randint(6, 90)
-        ids = tuple(dice.randrange(3, vocabulary) for _ in range(length))
-        start = dice.randint(1, length - 2)
-        rows.append(row_of(ids, tuple(place >= start for place in range(length)), Source("rows.jsonl", number + 1)))
-    return rows
+from tests.fakes.training import CPU, made_up_rows
 
 
 def reference_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:

@@ -34,14 +34,16 @@ def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cuda" if available and setting != "cpu" else "cpu")
 
 
-def choose_dtype(setting: Literal["auto", "float32", "bfloat16"], device: torch.device, parameters: int) -> torch.dtype:
-    """``auto``: bfloat16 on CUDA from compute capability 8.0 on, on a CPU that computes it natively for models that are not
-    small.
+def choose_dtype(
+    setting: Literal["auto", "float32", "bfloat16", "float16"], device: torch.device, parameters: int
+) -> torch.dtype:
+    """``auto``: on CUDA bfloat16 from compute capability 8.0 on and float16 below; on a CPU that computes it natively bfloat16
+    for models that are not small.
     """
     if setting != "auto":
-        return torch.bfloat16 if setting == "bfloat16" else torch.float32
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if native and parameters > _SMALL_PARAMETERS else torch.float32
 
@@ -53,6 +55,11 @@ def choose_threads(config: dict[str, Any]) -> int:
     training at a width of 256 was 14 times slower with two threads than with one.
     """
     return max(1, min(torch.get_num_threads(), int(config["hidden_size"]) // _WIDTH_A_THREAD))
+
+
+def choose_attention(family: str) -> str:
+    """transformers' fastest implementation that is exact for the family, with a cache of keys or without."""
+    return _ATTENTION.get(family, "sdpa")
 
 
 def load_model(
@@ -76,7 +83,7 @@ def load_model(
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             base.folder,
             dtype=dtype,
-            attn_implementation=attention or _ATTENTION.get(base.family, "sdpa"),
+            attn_implementation=attention or choose_attention(base.family),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
