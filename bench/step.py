@@ -27,7 +27,7 @@ from afina.data.render import Row
 from afina.model.adapter import save_adapter
 from afina.model.base import resolve_base
 from afina.model.load import load_model
-from afina.model.lora import add_lora, lora_layers
+from afina.model.lora import adapter_tensors, add_lora, lora_layers
 from afina.recipe.recipe import Adapter, Recipe
 from afina.stages.prepare import prepare
 from afina.stages.train import prepared_rows
@@ -113,7 +113,7 @@ def main() -> None:
         model = load_model(resolve_base("tiny"), dtype=torch.float32, device=CPU)
         adapter = Adapter(rank=16, alpha=32)
         add_lora(model, adapter, seed=7)
-        save_adapter(folder / "start", adapter, "tiny", {name: (layer.a, layer.b) for name, layer in lora_layers(model)})
+        save_adapter(folder / "start", adapter, "tiny", adapter_tensors(model))
         runs = {"afina": ours(steps, folder / "start"), "transformers + PEFT": usual(steps, folder / "start")}
         found: dict[str, list[Step]] = {name: [] for name in runs}
         for _step in steps:

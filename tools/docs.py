@@ -189,6 +189,8 @@ def allowed(value: Mapping[str, Any], words: Mapping[str, str]) -> str:
         return " · ".join(allowed(part, words) for part in value["anyOf"])
     if "const" in value or "enum" in value:
         return " · ".join(f"`{yaml_word(choice)}`" for choice in value.get("enum", [value.get("const")]))
+    if value.get("type") == "object" and (kinds := value.get("additionalProperties", {})).get("type") in ("integer", "number"):
+        return f"`{{layer: …}}` {allowed(kinds, words)}"
     if value.get("type") == "object":
         return "`{check: off}` · `warn` · `fix` · `drop` · `stop`"
     if "$ref" in value:

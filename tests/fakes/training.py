@@ -17,7 +17,7 @@ from afina.model.base import resolve_base
 from afina.model.load import load_model
 from afina.model.lora import add_lora
 from afina.recipe.recipe import Adapter, Train
-from afina.train import attention, loop
+from afina.train import loop, step
 from afina.train.trainee import ADAPTER as ADAPTER_FOLDER
 from afina.train.trainee import FULL, adapter_on, whole_model
 from tests.fakes.rows import row_of
@@ -28,15 +28,20 @@ ALL_WEIGHTS = Adapter(method="full")
 SETTINGS = {"epochs": 2, "learning_rate": 5e-3, "batch_tokens": 256, "micro_tokens": 128, "evaluate_every": 3, "save_every": 2}
 
 
-def made_up_rows(count: int, vocabulary: int = 300, seed: int = 0) -> list[Row]:
-    """Rows of 6 to 90 tokens (some longer than the fakes' sliding window of 64), the later part of each trained."""
+def made_up_rows(count: int, vocabulary: int = 300, seed: int = 0, shared: int = 0) -> list[Row]:
+    """Rows of 6 to 90 tokens (some longer than the fakes' sliding window of 64), the later part of each trained, some with an
+    untrained stretch in it; the first ``shared`` tokens of all are the same, and the first row's answer follows right behind.
+    """
     dice = random.Random(seed)
+    head = [dice.randrange(3, vocabulary) for _ in range(shared)]
     rows = []
     for number in range(count):
         length = dice.randint(6, 90)
-        ids = tuple(dice.randrange(3, vocabulary) for _ in range(length))
-        start = dice.randint(1, length - 2)
-        rows.append(row_of(ids, tuple(place >= start for place in range(length)), Source("rows.jsonl", number + 1)))
+        ids = (*head, *(dice.randrange(3, vocabulary) for _ in range(length)))
+        start = shared if number == 0 and shared else shared + dice.randint(1, length - 2)
+        pause = range(start + 2, start + 4) if number % 2 else range(0)
+        trained = tuple(place >= start and place not in pause for place in range(len(ids)))
+        rows.append(row_of(ids, trained, Source("rows.jsonl", number + 1)))
     return rows
 
 
@@ -52,16 +57,16 @@ def run_training(
     **changes: Any,
 ) -> loop.Trained:
     """Trains in ``folder``; ``changes`` are settings of ``train`` other than SETTINGS."""
-    attention.register()
     base = resolve_base(str(base_folder))
     settings = Train.model_validate({**SETTINGS, **changes})
     whole = adapter.method == "full"
-    model = load_model(base, dtype=torch.float32 if whole else dtype, device=CPU, attention=attention.NAME)
+    model = load_model(base, dtype=torch.float32 if whole else dtype, device=CPU)
     if whole:
         trainee = whole_model(model, base, dtype)
     else:
         add_lora(model, adapter, settings.seed)
         trainee = adapter_on(model, adapter, "base")
+    assert step.prepare(model) == []
     seen = made_up_rows(24) if rows is None else rows
     held_out = made_up_rows(6, seed=1) if val_rows is None else val_rows
     with Events(None, (listener,) if listener else ()) as events:

@@ -33,9 +33,11 @@ Q = "model.layers.0.self_attn.q_proj.weight"
         ),
         ("qwen2", {"use_rslora": True, "rank_pattern": {"down_proj": 9}}),
         ("phi3", {}),
+        ("llama", {"use_dora": True, "rank_pattern": {"q_proj": 8}}),
+        ("qwen2", {"use_dora": True, "use_rslora": True, "target_modules": ["q_proj", "down_proj"]}),
         ("gemma2", {"target_modules": ["q_proj", "down_proj"]}),
     ],
-    ids=["plain", "rslora", "patterns", "rslora and pattern", "fused", "some layers"],
+    ids=["plain", "rslora", "patterns", "rslora and pattern", "fused", "dora", "dora and rslora", "some layers"],
 )
 def test_merged_rows_are_those_of_peft(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", family)
@@ -76,6 +78,16 @@ def test_an_adapter_of_another_base_is_an_error(tmp_path: Path) -> None:
     wider = write_model(tmp_path / "wider", intermediate_size=160)
     with pytest.raises(DataError, match="belongs to another base: .* is 64×160, the update is 64×128 of rank 4"):
         MergedWeights(Checkpoint(wider), tmp_path / "adapter")
+
+
+def test_magnitudes_of_another_base_are_an_error(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    write_peft_adapter(tmp_path / "adapter", base, use_dora=True)
+    change_adapter(
+        tmp_path / "adapter", lambda tensors: tensors.update({f"base_model.model.{Q[:-7]}.lora_magnitude_vector": torch.ones(9)})
+    )
+    with pytest.raises(DataError, match="belongs to another base"):
+        MergedWeights(Checkpoint(base), tmp_path / "adapter")
 
 
 def test_an_update_of_the_output_layer_that_shares_the_embedding_is_an_error(tmp_path: Path) -> None:

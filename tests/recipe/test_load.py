@@ -50,7 +50,10 @@ def test_three_mistakes_are_told_at_once_with_their_lines(tmp_path: Path) -> Non
         ("name: x\n", "the key 'data' is missing"),
         ("name: x\ndata: {examples: []}\n", "data.examples is []"),
         ("name: x\ndata: {examples: [a], split: {val: 0.5, test: 0.5}}\n", "at most 0.80"),
-        ("name: x\ndata: {examples: [a]}\nadapter: {quantize: int3}\n", "adapter.quantize is 'int3'; it should be none or nf4"),
+        (
+            "name: x\ndata: {examples: [a]}\nadapter: {quantize: int3}\n",
+            "adapter.quantize is 'int3'; it should be none or int8 or nf4",
+        ),
         ("name: x\ndata: {examples: [a]}\nexport: {types: [q9]}\n", "it should be f32 or f16 or bf16 or q8_0"),
         ("name: x\ndata: {examples: [a]}\ncompare: {pattern: '('}\n", "is not a regular expression"),
         ("name: x\nname: y\ndata: {examples: [a]}\n", "the key 'name' stands twice"),

@@ -17,8 +17,9 @@ from afina.model.base import resolve_base
 from afina.model.load import load_model
 from afina.model.lora import add_lora, lora_layers
 from afina.recipe.recipe import Adapter, Train
-from afina.train import attention, loop
+from afina.train import loop
 from afina.train.diagnose import before_start, usual_rates
+from afina.train.step import prepare
 from afina.train.trainee import adapter_on
 from tests.fakes.models import write_model
 from tests.fakes.rows import row_of
@@ -115,9 +116,9 @@ def test_all_weights_want_a_tenth_of_an_adapters_rate() -> None:
 
 def broken_training(base: Path, folder: Path, rows: Sequence[Row], poison: Any) -> None:
     """A training whose model ``poison`` has changed."""
-    attention.register()
-    model = load_model(resolve_base(str(base)), dtype=torch.float32, device=CPU, attention=attention.NAME)
+    model = load_model(resolve_base(str(base)), dtype=torch.float32, device=CPU)
     add_lora(model, PLAIN, 0)
+    prepare(model)
     poison(model)
     settings = Train.model_validate({**SETTINGS, "micro_tokens": 4000})
     with Events() as events:

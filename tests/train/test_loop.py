@@ -14,7 +14,8 @@ from afina.model.base import resolve_base
 from afina.model.load import load_model
 from afina.model.lora import add_lora, lora_layers
 from afina.recipe.recipe import Adapter, Train
-from afina.train import attention, loop
+from afina.train import loop
+from afina.train.step import prepare
 from afina.train.trainee import adapter_on
 from tests.fakes.models import write_model
 from tests.fakes.training import (
@@ -114,9 +115,9 @@ def test_training_stops_early_when_the_validation_loss_no_longer_falls(base: Pat
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(base: Path, tmp_path: Path) -> None:
-    attention.register()
-    model = load_model(resolve_base(str(base)), dtype=torch.float32, device=CPU, attention=attention.NAME)
+    model = load_model(resolve_base(str(base)), dtype=torch.float32, device=CPU)
     add_lora(model, ADAPTER, 0)
+    prepare(model)
     next(lora_layers(model))[1].b.data.fill_(float("nan"))
     with (
         Events() as events,

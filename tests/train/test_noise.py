@@ -19,7 +19,7 @@ from tests.fakes.training import CPU, Killed, assert_bit_equal, kill_after, made
 def test_the_noise_of_a_row_is_that_of_the_paper_for_its_own_length(tmp_path: Path) -> None:
     model = load_model(resolve_base(str(write_model(tmp_path))), dtype=torch.float32, device=CPU)
     embeddings = model.get_input_embeddings()
-    batch = pack(made_up_rows(5))
+    batch = pack(made_up_rows(5), share=False)
     ids = torch.tensor(batch.ids)[None]
     plain = embeddings(ids)
     noise = EmbeddingNoise(model, 5.0)

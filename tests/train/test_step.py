@@ -16,10 +16,9 @@ from afina.data.render import Row
 from afina.model.adapter import save_adapter
 from afina.model.base import resolve_base
 from afina.model.load import load_model
-from afina.model.lora import add_lora, lora_layers
+from afina.model.lora import adapter_tensors, add_lora, lora_layers
 from afina.recipe.recipe import Adapter
-from afina.train import attention
-from afina.train.step import mean_loss, packed_loss
+from afina.train.step import mean_loss, packed_loss, prepare
 from tests.fakes.models import FAMILIES, write_model
 from tests.fakes.rows import row_of
 from tests.fakes.training import CPU, made_up_rows
@@ -35,25 +34,30 @@ def reference_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
     return total
 
 
+@pytest.mark.parametrize("shared", [0, 20])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_give_the_loss_and_gradients_of_peft_on_rows_alone(family: str, tmp_path: Path) -> None:
-    attention.register()
+def test_packed_rows_give_the_loss_and_gradients_of_peft_on_rows_alone(family: str, shared: int, tmp_path: Path) -> None:
+    """With what the rows share computed once, and the last layer only where it is used."""
     base = resolve_base(str(write_model(tmp_path / "base", family)))
-    rows = made_up_rows(6)
+    rows = made_up_rows(6, shared=shared)
     settings = Adapter(rank=4, alpha=6)
-    model = load_model(base, dtype=torch.float32, device=CPU, attention=attention.NAME)
+    model = load_model(base, dtype=torch.float32, device=CPU)
     add_lora(model, settings, seed=3)
+    assert prepare(model) == []
     layers = dict(lora_layers(model))
     for number, layer in enumerate(layers.values()):
         torch.manual_seed(number)
         layer.b.data.normal_(std=0.05)
         layer.requires_grad_(True)
-    save_adapter(tmp_path / "adapter", settings, "base", {name: (layer.a, layer.b) for name, layer in layers.items()})
+    save_adapter(tmp_path / "adapter", settings, "base", adapter_tensors(model))
     whole = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32, attn_implementation="eager")
     theirs = peft.PeftModel.from_pretrained(whole, tmp_path / "adapter", is_trainable=True).eval()
 
     ours_total = torch.zeros(())
-    for batch in micro_batches(rows, 128):
+    batches = micro_batches(rows, 200)
+    assert len(batches) > 1
+    assert {batch.shared for batch in batches} == {shared}
+    for batch in batches:
         loss = packed_loss(model, batch)
         loss.backward()
         ours_total += loss.detach()
@@ -71,18 +75,60 @@ def test_packed_rows_give_the_loss_and_gradients_of_peft_on_rows_alone(family: s
             assert parameter.grad.abs().max() > 0
 
 
+OTHERS: dict[str, tuple[dict[str, object], str]] = {
+    "gpt2": ({"n_embd": 64, "n_layer": 2, "n_head": 4}, "the last layer is computed whole"),
+    "gpt_neox": ({}, ""),
+    "cohere": ({"logit_scale": 0.25}, ""),
+    "granite": ({"logits_scaling": 4.0}, ""),
+    "mixtral": ({"num_local_experts": 4}, ""),
+    "mamba": ({"state_size": 8}, "rows are computed one by one"),
+    "gpt_oss": ({"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}, "rows are computed one by one"),
+    "recurrent_gemma": ({}, "rows are computed one by one"),
+}
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_other_families_are_right_or_computed_row_by_row(family: str) -> None:
+    changes, remark = OTHERS[family]
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(family, vocab_size=300, **{**sizes, "num_key_value_heads": 2, **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    rows = made_up_rows(4, shared=12)
+    with torch.no_grad():
+        wanted = reference_loss(model, rows).item()
+        remarks = prepare(model)
+        ours = packed_loss(model, pack(rows)).item()
+    assert ours == pytest.approx(wanted, rel=2e-6)
+    assert [remark in words for words in remarks] == [True] * bool(remark)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_the_last_layer_is_computed_only_where_it_is_used(count: int, tmp_path: Path) -> None:
+    model = load_model(resolve_base(str(write_model(tmp_path))), dtype=torch.float32, device=CPU)
+    prepare(model)
+    batch = pack(made_up_rows(count, shared=20))
+    seen: list[int] = []
+    model.get_decoder().layers[-1].mlp.register_forward_hook(lambda _module, args, _out: seen.append(args[0].shape[1]))
+    packed_loss(model, batch)
+    rows = [(start, stop) for start, stop in zip(batch.starts, batch.starts[1:])]
+    firsts = [min(place for place in batch.inputs if start <= place < stop) for start, stop in rows]
+    assert seen == [sum(stop - first for first, (_start, stop) in zip(firsts, rows)) + 1]  # and the last shared place
+    assert seen[0] < len(batch.ids)
+
+
 @pytest.mark.parametrize("micro_tokens", [90, 200, 4000])
 def test_the_cut_into_micro_batches_does_not_change_the_loss(micro_tokens: int, tmp_path: Path) -> None:
-    attention.register()
     base = resolve_base(str(write_model(tmp_path)))
-    model = load_model(base, dtype=torch.float32, device=CPU, attention=attention.NAME)
+    model = load_model(base, dtype=torch.float32, device=CPU)
+    prepare(model)
     rows = made_up_rows(11)
     assert mean_loss(model, rows, micro_tokens) == pytest.approx(mean_loss(model, rows, 1), rel=1e-5)
 
 
 def test_a_row_cannot_see_the_row_before_it(tmp_path: Path) -> None:
-    attention.register()
-    model = load_model(resolve_base(str(write_model(tmp_path))), dtype=torch.float32, device=CPU, attention=attention.NAME)
+    model = load_model(resolve_base(str(write_model(tmp_path))), dtype=torch.float32, device=CPU)
+    prepare(model)
     first, second, other = made_up_rows(3)
     alone = packed_loss(model, pack([second])).item()
     for neighbour in (first, other):
@@ -92,8 +138,8 @@ def test_a_row_cannot_see_the_row_before_it(tmp_path: Path) -> None:
 
 def test_untrained_tokens_have_no_gradient(tmp_path: Path) -> None:
     """Changing a target that is not trained changes nothing, changing one that is does."""
-    attention.register()
-    model = load_model(resolve_base(str(write_model(tmp_path))), dtype=torch.float32, device=CPU, attention=attention.NAME)
+    model = load_model(resolve_base(str(write_model(tmp_path))), dtype=torch.float32, device=CPU)
+    prepare(model)
     row = row_of((5, 6, 7, 8, 9), (False, False, False, True, True), Source("r", 1))
     assert pack([row]).targets == [8, 9]
     assert pack([row]).inputs == [2, 3]
@@ -104,6 +150,7 @@ def test_untrained_tokens_have_no_gradient(tmp_path: Path) -> None:
 def test_an_adapter_at_step_zero_is_the_base(tmp_path: Path) -> None:
     base = resolve_base(str(write_model(tmp_path)))
     plain = load_model(base, dtype=torch.float32, device=CPU)
+    prepare(plain)
     ids = torch.tensor([[5, 6, 7, 8]])
     before = plain(input_ids=ids).logits.clone()
     add_lora(plain, Adapter(rank=4), seed=1)
@@ -111,15 +158,13 @@ def test_an_adapter_at_step_zero_is_the_base(tmp_path: Path) -> None:
 
 
 def test_nf4_is_close_to_the_dense_base_and_trains(tmp_path: Path) -> None:
-    attention.register()
     base = resolve_base(str(write_model(tmp_path)))
     rows = made_up_rows(4)
-    dense = load_model(base, dtype=torch.float32, device=CPU, attention=attention.NAME)
-    quantized = load_model(base, dtype=torch.float32, device=CPU, quantize="nf4", attention=attention.NAME)
+    dense = load_model(base, dtype=torch.float32, device=CPU)
+    prepare(dense)
+    quantized = load_model(base, dtype=torch.float32, device=CPU, quantize="nf4")
     assert mean_loss(quantized, rows, 500) == pytest.approx(mean_loss(dense, rows, 500), rel=0.1)
     assert mean_loss(quantized, rows, 500) != mean_loss(dense, rows, 500)
     add_lora(quantized, Adapter(rank=4), seed=1)
-    for _name, layer in lora_layers(quantized):
-        layer.requires_grad_(True)
     packed_loss(quantized, pack(rows)).backward()
     assert all(layer.b.grad is not None and layer.b.grad.abs().max() > 0 for _name, layer in lora_layers(quantized))

@@ -1,16 +1,16 @@
 """LoRA adapters on disk, in PEFT's format to the letter: any tool that reads PEFT reads ours, and ours reads theirs.
 
-``adapter_config.json`` and ``adapter_model.safetensors`` with ``base_model.model.<layer>.lora_A.weight`` (R, in) and
-``….lora_B.weight`` (out, R).
+``adapter_config.json`` and ``adapter_model.safetensors`` with ``base_model.model.<layer>.lora_A.weight`` (R, in),
+``….lora_B.weight`` (out, R) and, for DoRA, ``….lora_magnitude_vector`` (out,).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -23,25 +23,35 @@ from afina.recipe.recipe import Adapter
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+Number = TypeVar("Number", int, float)
+
+
+# Starts of A and B that leave the base as it is. PEFT's others take a part out of its weights, and keep that to themselves.
+_WHOLE_BASE = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """An adapter's folder. ``pairs``: name of the base's weight → names of its A and B in ``weights_path``."""
+    """An adapter's folder. ``pairs``: name of the base's weight → names of its A and B in ``weights_path``; ``magnitudes``: the
+    same for DoRA's m.
+    """
 
     folder: Path
     config: dict[str, Any]
     pairs: dict[str, tuple[str, str]]
+    magnitudes: dict[str, str]
 
     @property
     def weights_path(self) -> Path:
         return self.folder / WEIGHTS
 
     def rank(self, weight_name: str) -> int:
-        return int(_by_pattern(self.config.get("rank_pattern"), weight_name, self.config["r"]))
+        return int(by_pattern(self.config.get("rank_pattern") or {}, weight_name.removesuffix(".weight"), self.config["r"]))
 
     def alpha(self, weight_name: str) -> float:
-        return float(_by_pattern(self.config.get("alpha_pattern"), weight_name, self.config["lora_alpha"]))
+        return float(
+            by_pattern(self.config.get("alpha_pattern") or {}, weight_name.removesuffix(".weight"), self.config["lora_alpha"])
+        )
 
     def scale(self, weight_name: str) -> float:
         """What B·A is multiplied by: alpha / R, or alpha / √R for rsLoRA."""
@@ -52,39 +62,56 @@ def scale_of(rank: int, alpha: float, rslora: bool) -> float:
     return float(alpha / (rank**0.5 if rslora else rank))
 
 
-def save_adapter(folder: Path, adapter: Adapter, base_name: str, layers: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Writes the adapter whole or not at all; ``layers``: module name (``model.layers.0.self_attn.q_proj``) → A (R, in), B (out,
-    R).
-    """
-    tensors = {}
-    for name, (a, b) in layers.items():
-        tensors[f"{PREFIX}{name}.lora_A.weight"] = a.detach().cpu().contiguous()
-        tensors[f"{PREFIX}{name}.lora_B.weight"] = b.detach().cpu().contiguous()
+def save_adapter(folder: Path, adapter: Adapter, base_name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Writes the adapter whole or not at all; ``tensors`` as ``lora.adapter_tensors`` gives them."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    write_json(
-        folder / CONFIG,
-        {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base_name,
-            "r": adapter.rank,
-            "lora_alpha": adapter.alpha,
-            "lora_dropout": adapter.dropout,
-            "use_rslora": adapter.rslora,
-            "use_dora": False,
-            "bias": "none",
-            "target_modules": sorted({name.rsplit(".", 1)[1] for name in layers}),
-            "modules_to_save": None,
-            "fan_in_fan_out": False,
-            "inference_mode": True,
-        },
-    )
+    named = {PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomic(folder / WEIGHTS, save(named, metadata={"format": "pt"}))
+    write_json(folder / CONFIG, peft_config(adapter, base_name, tensors))
+
+
+def peft_config(adapter: Adapter, base_name: str, names: Iterable[str]) -> dict[str, Any]:
+    """``adapter_config.json`` for the tensors ``names``.
+
+    PiSSA is saved with twice the rank (see ``lora``), and alpha such that the scale stays: alpha / R or, for rsLoRA, alpha / √R.
+    """
+    times = 2 if adapter.init == "pissa" else 1
+    alpha_times = times**0.5 if adapter.rslora else times
+    layers = {name.split(".lora_")[0] for name in names}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "auto_mapping": None,
+        "base_model_name_or_path": base_name,
+        "revision": None,
+        "inference_mode": True,
+        "r": adapter.rank * times,
+        "lora_alpha": adapter.alpha * alpha_times,
+        "lora_dropout": adapter.dropout,
+        "rank_pattern": {pattern: rank * times for pattern, rank in adapter.ranks.items()},
+        "alpha_pattern": {pattern: alpha * alpha_times for pattern, alpha in adapter.alphas.items()},
+        "use_rslora": adapter.rslora,
+        "use_dora": adapter.dora,
+        "init_lora_weights": True,
+        "target_modules": sorted({layer.rsplit(".", 1)[-1] for layer in layers}),
+        "exclude_modules": None,
+        "layers_to_transform": None,
+        "layers_pattern": None,
+        "layer_replication": None,
+        "modules_to_save": None,
+        "trainable_token_indices": None,
+        "bias": "none",
+        "lora_bias": False,
+        "fan_in_fan_out": False,
+        "loftq_config": {},
+        "megatron_config": None,
+        "megatron_core": "megatron.core",
+    }
 
 
 def load_adapter(folder: Path) -> AdapterFiles:
-    """The adapter in ``folder``. Raises DataError for what a merge could not honour: DoRA, trained embeddings, biases, half
-    pairs.
+    """The adapter in ``folder``. Raises DataError for what a merge could not honour: trained embeddings, biases, half pairs,
+    a start that is not in the files.
     """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
@@ -94,9 +121,10 @@ def load_adapter(folder: Path) -> AdapterFiles:
     config = read_json(folder / CONFIG)
     unsupported = {
         "peft_type": config.get("peft_type") != "LORA",
-        "use_dora": bool(config.get("use_dora")),
+        "init_lora_weights": config.get("init_lora_weights", True) not in _WHOLE_BASE,
         "modules_to_save": bool(config.get("modules_to_save")),
         "bias": config.get("bias", "none") != "none",
+        "layer_replication": bool(config.get("layer_replication")),
         "fan_in_fan_out": bool(config.get("fan_in_fan_out")),
     }
     if wrong := [f"{key}={config.get(key)!r}" for key, bad in unsupported.items() if bad]:
@@ -111,27 +139,31 @@ def load_adapter(folder: Path) -> AdapterFiles:
         raise DataError(
             _("{path} cannot be read: {reason}").format(path=folder / WEIGHTS, reason=error), fix=_("train again: afina train")
         ) from None
-    pairs = {}
+    pairs, magnitudes = {}, {}
     for name in sorted(names):
-        if not name.endswith(".lora_A.weight"):
-            continue
+        layer, _dot, kind = name.removeprefix(PREFIX).partition(".lora_")
         partner = name.replace(".lora_A.", ".lora_B.")
-        if partner in names:
-            pairs[name.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")] = (name, partner)
-    if loose := names - {name for pair in pairs.values() for name in pair}:
+        if kind == "A.weight" and partner in names:
+            pairs[f"{layer}.weight"] = (name, partner)
+        elif kind == "magnitude_vector" and config.get("use_dora"):
+            magnitudes[f"{layer}.weight"] = name
+    known = {name for pair in pairs.values() for name in pair} | set(magnitudes.values())
+    alone = magnitudes.keys() ^ pairs.keys() if config.get("use_dora") else set()
+    if loose := names - known | alone:
         raise DataError(
             _("{path} holds tensors that are no pair of A and B: {names}").format(
                 path=folder / WEIGHTS, names=", ".join(sorted(loose)[:3])
             ),
             fix=_("train the adapter as plain LoRA"),
         )
-    return AdapterFiles(folder, config, pairs)
+    return AdapterFiles(folder, config, pairs, magnitudes)
 
 
-def _by_pattern(patterns: dict[str, Any] | None, weight_name: str, default: Any) -> Any:
-    """PEFT's rule: the first pattern that the module's name ends with, or that matches its end as an expression."""
-    module = weight_name.removesuffix(".weight")
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
+def by_pattern(patterns: Mapping[str, Number], module_name: str, default: Number) -> Number:
+    """The value of the first pattern that matches, PEFT's rule."""
+    return next((value for pattern, value in patterns.items() if matches(pattern, module_name)), default)
+
+
+def matches(pattern: str, module_name: str) -> bool:
+    """Whether the module's name ends with ``pattern``, whole parts of it, or ``pattern`` as an expression matches its end."""
+    return re.match(rf"(.*\.)?({pattern})$", module_name) is not None

@@ -15,7 +15,7 @@ from afina.core.translation import _
 from afina.model.adapter import load_adapter
 from afina.model.base import Base
 from afina.model.lora import put_lora, quantize_linear
-from afina.model.nf4 import require_bitsandbytes
+from afina.model.nf4 import require_nf4
 
 # Below this many parameters the CPU's float32 is as fast as its bfloat16 (measured on two Zen 4 cores), and more exact.
 _SMALL_PARAMETERS = 20_000_000
@@ -68,7 +68,7 @@ def load_model(
     dtype: torch.dtype,
     device: torch.device,
     adapter: Path | None = None,
-    quantize: Literal["none", "nf4"] = "none",
+    quantize: Literal["none", "int8", "nf4"] = "none",
     attention: str | None = None,
 ) -> PreTrainedModel:
     """The base in eval mode, all of it frozen; with ``adapter`` the saved update is active, not merged.
@@ -78,7 +78,7 @@ def load_model(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if quantize == "nf4":
-        require_bitsandbytes()
+        require_nf4(device)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             base.folder,
@@ -95,8 +95,8 @@ def load_model(
         ) from error
     model.config.use_cache = False
     model.requires_grad_(False)
-    if quantize == "nf4":
-        quantize_linear(model, device)
+    if quantize != "none":
+        quantize_linear(model, quantize, device)
     nn.Module.to(model, device)
     if adapter is not None:
         put_lora(model, load_adapter(adapter))

@@ -1,6 +1,7 @@
 """The weights of a base with an adapter worked in: W + scale · B A, in float32, a few rows at a time.
 
 W (out, in) + scale · B (out, R) A (R, in)        rows 0:512 of W need rows 0:512 of B, and all of A, which is small
+DoRA: each row of that is given the length m (out,)
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class MergedWeights:
         a_name, b_name = self._adapter.pairs[name]
         scale = np.float32(self._adapter.scale(name))
         rows += scale * (self._update.read(b_name, start, stop) @ self._update.read(a_name))
+        if name in self._adapter.magnitudes:
+            lengths = self._update.read(self._adapter.magnitudes[name], start, stop)
+            rows *= (lengths / np.linalg.norm(rows, axis=1))[:, None]
         return rows
 
     def _require_fit(self, adapter: AdapterFiles) -> None:
@@ -56,7 +60,8 @@ class MergedWeights:
                 reason = _("there is no weight {name}").format(name=name)
             else:
                 (rank, inside), (outside, rank_b) = self._update.shape(a_name), self._update.shape(b_name)
-                if rank == rank_b == adapter.rank(name) and (outside, inside) == self.shape(name):
+                lengths = self._update.shape(adapter.magnitudes[name]) if name in adapter.magnitudes else (outside,)
+                if rank == rank_b == adapter.rank(name) and (outside, inside) == self.shape(name) and lengths == (outside,):
                     continue
                 reason = _("{name} is {shape}, the update is {update} of rank {rank}").format(
                     name=name, shape=_by(self.shape(name)), update=_by((outside, inside)), rank=rank

@@ -1,7 +1,9 @@
-"""Frozen weights in 4 bits: NF4 with double quantization, by bitsandbytes, as QLoRA (Dettmers et al., 2023) defines it.
+"""NF4 with double quantization, as QLoRA (Dettmers et al., 2023) defines it and bitsandbytes writes it, bit for bit.
 
-A weight is kept as codes of 4 bits with one scale a block of 64, the scales themselves in 8 bits, and is decoded anew at each
-use, forward and backward: about 4.13 bits a weight are held, and one dense weight at a time.
+64 weights      → 64 codes of 4 bits, two a byte (the first one in the upper half), times one scale, their largest absolute value
+256 such scales → 256 codes of 8 bits, times one scale of theirs, after the mean of all scales was taken away
+
+About 4.13 bits a weight. In plain torch, and so on every device and on fake tensors; on CUDA bitsandbytes' kernel decodes.
 """
 
 from __future__ import annotations
@@ -10,65 +12,112 @@ import logging
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from afina.core.errors import ResourceError
 from afina.core.translation import _
 
-BLOCK = 64
+BLOCK, SCALE_BLOCK = 64, 256
+_PLACES = 65535
+_SMALLEST = 1e-38  # a block of zeros has this scale
+# The quantiles of a normal distribution (QLoRA, appendix E); the largest is 1.
+_LEVELS = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+    -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+    0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
 
 
-def require_bitsandbytes() -> None:
-    """Raises ResourceError, with the command that mends it, where the extra is not installed."""
-    if find_spec("bitsandbytes") is None:
+class NF4(NamedTuple):
+    """A weight in NF4. ``pairs`` and ``levels`` are tables, here because they must lie where the codes lie."""
+
+    codes: Tensor  # (blocks · 32,) uint8
+    scale_codes: Tensor  # (blocks,) uint8
+    scale_scales: Tensor  # (⌈blocks / 256⌉,) float32
+    scale_mean: Tensor  # (1,) float32
+    pairs: Tensor  # (256,) int64: the two float32 that a byte of codes stands for, side by side
+    levels: Tensor  # (256,) float32: what a code of a scale stands for
+
+
+def require_nf4(device: torch.device) -> None:
+    """Raises ResourceError, with the command that mends it, where a CUDA device has no kernel for NF4."""
+    if device.type == "cuda" and find_spec("bitsandbytes") is None:
         raise ResourceError(
-            _("adapter.quantize is nf4, which needs the package bitsandbytes"),
+            _("adapter.quantize is nf4, which needs the package bitsandbytes on a GPU"),
             fix='pip install "afina[qlora]"  (or --set adapter.quantize=none)',
         )
 
 
-@cache
-def _bitsandbytes() -> Any:
-    """The functions of bitsandbytes, an extra. Its advice to install a kernel for 4-bit products is not for us: we use none."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    return import_module("bitsandbytes.functional")
+def encode(weight: Tensor) -> NF4:
+    """The NF4 form of ``weight``, of any shape; the last block is filled up with zeros."""
+    device = weight.device
+    flat = weight.detach().reshape(-1).float()
+    blocks = F.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
+    scales = blocks.abs().amax(1)
+    scaled = torch.clamp(blocks * (1.0 / scales.clamp(min=_SMALLEST))[:, None], -1, 1)
+    levels = torch.tensor(_LEVELS, device=device)
+    codes = torch.bucketize(scaled.view(-1), _middles(levels), out_int32=True).to(torch.uint8)
+    mean = scales.mean()
+    scale_codes, scale_scales = _encode_scales(scales - mean)
+    pairs = torch.stack([levels.repeat_interleave(16), levels.repeat(16)], 1)  # (256, 2)
+    packed = (codes[::2] << 4) | codes[1::2]
+    return NF4(packed, scale_codes, scale_scales, mean.view(1), pairs.view(torch.int64).view(-1), _scale_levels(device))
 
 
-class NF4Linear(nn.Module):
-    """A frozen linear layer whose weight (out, in) is kept as NF4. Equal to a linear layer with the decoded weight."""
-
-    def __init__(self, dense: nn.Linear) -> None:
-        super().__init__()
-        self.in_features, self.out_features = dense.in_features, dense.out_features
-        self.has_bias = dense.bias is not None  # nn.Linear declares a Tensor and holds None
-        self.bias = dense.bias
-        weight = dense.weight.detach().contiguous()
-        codes, self.state = _bitsandbytes().quantize_4bit(weight, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
-        self.codes: Tensor
-        self.register_buffer("codes", codes, persistent=False)
-
-    def decoded(self) -> Tensor:
-        """The dense weight (out, in) in the number type that it was given in."""
-        dense: Tensor = _bitsandbytes().dequantize_4bit(self.codes, self.state)
+def decode(weight: NF4, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """The dense weight (out, in) that ``weight`` stands for, computed in float32 and rounded once."""
+    scales = _decode_scales(weight)
+    if weight.codes.is_cuda:
+        _load_kernels()
+        dense: Tensor = torch.ops.bitsandbytes.dequantize_4bit(weight.codes, scales, BLOCK, "nf4", shape, dtype)
         return dense
+    values = weight.pairs.index_select(0, weight.codes.int()).view(torch.float32).view(-1, BLOCK)
+    values.mul_(scales[:, None])
+    return values.view(-1)[: shape[0] * shape[1]].view(shape).to(dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _Decoded.apply(x, self)  # type: ignore[no-untyped-call]
-        return y + self.bias if self.has_bias else y
+
+def _encode_scales(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (blocks,) and their own scales, one for 256."""
+    blocks = F.pad(centred, (0, -len(centred) % SCALE_BLOCK)).view(-1, SCALE_BLOCK)
+    scales = blocks.abs().amax(1)
+    scaled = torch.clamp(blocks * (1.0 / scales.clamp(min=_SMALLEST))[:, None], -1, 1)
+    # bitsandbytes looks the nearest level up in a table of 65,536 places, and so rounds to one of them first
+    places = ((scaled + 1.0) * 0.5 * _PLACES + 0.5).int()
+    rounded = (2.0 * places) / _PLACES - 1.0
+    codes = torch.bucketize(rounded.view(-1)[: len(centred)], _middles(_scale_levels(centred.device)), out_int32=True)
+    return codes.to(torch.uint8), scales
 
 
-class _Decoded(torch.autograd.Function):
-    """``x @ W.T`` that holds on to no dense W: the backward pass decodes it again."""
+def _decode_scales(weight: NF4) -> Tensor:
+    """The scale of every block of 64 weights, float32."""
+    values = weight.levels.index_select(0, weight.scale_codes.int())
+    blocks = F.pad(values, (0, -len(values) % SCALE_BLOCK)).view(-1, SCALE_BLOCK) * weight.scale_scales[:, None]
+    return blocks.view(-1)[: len(values)] + weight.scale_mean
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: NF4Linear) -> Tensor:
-        ctx.layer = layer
-        return x @ layer.decoded().to(x.dtype).t()  # (…, out)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None]:
-        (dy,) = grads
-        return (dy @ ctx.layer.decoded().to(dy.dtype) if ctx.needs_input_grad[0] else None), None
+def _middles(levels: Tensor) -> Tensor:
+    """Where the nearest level changes."""
+    return (levels[:-1] + levels[1:]) / 2
+
+
+def _scale_levels(device: torch.device) -> Tensor:
+    """The 256 levels of dynamic 8-bit numbers (Dettmers, 2015): seven decades, each twice as finely cut as the one below it, with
+    both signs; zero and one.
+    """
+    decades = [
+        10.0 ** (decade - 6) * _middles(torch.linspace(0.1, 1, 2**decade + 1, device=device)) for decade in range(7)
+    ]  # 1, 2, … 64 levels
+    positive = torch.cat(decades)
+    return torch.cat([-positive, positive, torch.tensor([0.0, 1.0], device=device)]).sort().values
+
+
+@cache
+def _load_kernels() -> None:
+    """Registers bitsandbytes' kernels. Its advice to install one for 4-bit products is not for us: we use none."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    import_module("bitsandbytes")

@@ -28,6 +28,9 @@ def _with_off(checks: object) -> object:
     return {name: "off" if action is False else action for name, action in checks.items()} if isinstance(checks, dict) else checks
 
 
+Pattern = Annotated[str, AfterValidator(_is_regular_expression)]
+
+
 class Split(_Section):
     val: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the examples that choose the best checkpoint."""
@@ -111,17 +114,23 @@ class Adapter(_Section):
     """Share of the adapter's inputs that is dropped while training."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
     """Names of the linear layers that get an adapter (q_proj, v_proj, …)."""
+    ranks: dict[Pattern, Annotated[int, Field(ge=1, le=1024)]] = Field(default={}, validate_default=False)
+    """Other ranks for some layers, by the end of their name or a regular expression: {down_proj: 32}."""
+    alphas: dict[Pattern, Annotated[float, Field(gt=0)]] = Field(default={}, validate_default=False)
+    """Other alphas for some layers, in the same way."""
     rslora: bool = False
     """Scale by alpha / √rank instead (rsLoRA), for high ranks."""
-    quantize: Literal["none", "nf4"] = "none"
-    """nf4 keeps the frozen weights in 4 bits (QLoRA)."""
+    dora: bool = False
+    """Train the size of each row by itself (DoRA): sometimes better at low ranks, always slower."""
+    init: Literal["default", "pissa"] = "default"
+    """pissa starts at the largest directions of each weight: learns faster, and the saved adapter has twice the rank."""
+    quantize: Literal["none", "int8", "nf4"] = "none"
+    """Keep the frozen weights in 8 bits (int8) or 4 (nf4, QLoRA)."""
 
     @model_validator(mode="after")
     def _trains_no_codes(self) -> Self:
         if self.method == "full" and self.quantize != "none":
-            raise ValueError(
-                f"method is full and quantize is {self.quantize}: weights in 4 bits are frozen; write quantize: none"
-            )
+            raise ValueError(f"method is full and quantize is {self.quantize}: such weights are frozen; write quantize: none")
         return self
 
 
@@ -169,7 +178,7 @@ class Train(_Section):
     checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third slower."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number type of the frozen weights and the computation. auto: bfloat16 where the hardware has it, float16 on older GPUs."""
+    """Number type of the computation. auto: bfloat16 where the hardware has it, float16 on older GPUs, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: an NVIDIA GPU where torch finds one, else the CPU."""
     seed: Annotated[int, Field(ge=0)] = 7
@@ -183,7 +192,7 @@ class Compare(_Section):
     """At most this many held-out examples are answered."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     """An answer that has not ended by itself is stopped here."""
-    pattern: Annotated[str, AfterValidator(_is_regular_expression)] | None = None
+    pattern: Pattern | None = None
     """A regular expression that a whole answer in the right style matches (a dot matches line ends)."""
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
     """Bootstrap samples behind each interval."""

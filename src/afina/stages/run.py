@@ -12,7 +12,7 @@ from afina.core.translation import _
 from afina.data.documents.find import find_documents
 from afina.model.base import resolve_base
 from afina.model.load import choose_device
-from afina.model.nf4 import require_bitsandbytes
+from afina.model.nf4 import require_nf4
 from afina.recipe.recipe import Recipe
 from afina.stages.compare import compare
 from afina.stages.deploy import deploy, require_destination
@@ -51,8 +51,8 @@ def require_possible(recipe: Recipe, folder: RunFolder) -> None:
     find_documents(recipe.data.documents)
     base = resolve_base(recipe.base, recipe.revision)
     build_renderer(recipe, base)
-    choose_device(recipe.train.device)
+    device = choose_device(recipe.train.device)
     if recipe.adapter.quantize == "nf4":
-        require_bitsandbytes()
+        require_nf4(device)
     require_disk(folder.root, bytes_needed(recipe, base), _("the GGUF files of {name}").format(name=recipe.name))
     require_destination(recipe)

@@ -25,7 +25,7 @@ from afina.stages import fingerprint
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
-from afina.train import attention, diagnose, loop
+from afina.train import diagnose, loop, step
 from afina.train.checkpoint import Checkpoints
 from afina.train.memory import peak_bytes
 from afina.train.optimize import require_optimizer
@@ -74,8 +74,9 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     }
 
     def work(folder: Path) -> Outcome:
-        attention.register()
         model, trainee = _load(recipe, base, dtype, device)
+        for remark in step.prepare(model):
+            events.info(NAME, remark)
         _tell_before_start(recipe, rows, model, events)
         trained_parameters = sum(parameter.numel() for parameter in trainee.parameters.values())
         checkpoints = recipe.train.keep + 2  # the kept ones, the one that is being written, and the best weights
@@ -86,7 +87,10 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
         ):
             sample = _sampler(recipe, run, base, model, events)
             trained = loop.train(model, rows, val_rows, recipe.train, trainee, folder, events, sample)
-        _require_a_difference(trainee)
+        if not trainee.has_learned():
+            raise QualityError(
+                _("the training changed nothing: every update is zero"), fix=_("raise train.learning_rate or train.epochs")
+            )
         Checkpoints(folder / loop.CHECKPOINTS, 1, recipe.train.keep, recipe.train.keep_every).clear()
         result = {
             **asdict(trained),
@@ -107,7 +111,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
                 method=_method_words(recipe.adapter),
                 base=describe(base),
                 rows=len(rows),
-                tokens=format_count(sum(len(row.ids) for step in steps for row in step)),
+                tokens=format_count(sum(len(row.ids) for rows_of_step in steps for row in rows_of_step)),
                 steps=len(steps),
                 dtype=str(dtype).removeprefix("torch."),
                 device=_device_words(device),
@@ -122,9 +126,9 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
 def _load(recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device) -> tuple[PreTrainedModel, Trainee]:
     """The model, and what of it is trained."""
     if recipe.adapter.method == "full":
-        model = load_model(base, dtype=torch.float32, device=device, attention=attention.NAME)
+        model = load_model(base, dtype=torch.float32, device=device)
         return model, whole_model(model, base, dtype)
-    model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize, attention=attention.NAME)
+    model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize)
     add_lora(model, recipe.adapter, recipe.train.seed)
     return model, adapter_on(model, recipe.adapter, recipe.base)
 
@@ -156,19 +160,10 @@ def prepared_rows(run: RunFolder, side: str) -> list[Row]:
     return list(load_rows(run.stage(PREPARE), side))
 
 
-def _require_a_difference(trainee: Trainee) -> None:
-    """A training that leaves every B at zero gives the base back: that is never a success."""
-    updates = [parameter for name, parameter in trainee.parameters.items() if name.endswith("lora_B.weight")]
-    if updates and not any(bool(update.any()) for update in updates):
-        raise QualityError(
-            _("the training changed nothing: every update is zero"), fix=_("raise train.learning_rate or train.epochs")
-        )
-
-
 def _method_words(adapter: Adapter) -> str:
     if adapter.method == "full":
         return _("all weights")
-    quantized = _(" on 4-bit weights") if adapter.quantize == "nf4" else ""
+    quantized = {"none": "", "int8": _(" on 8-bit weights"), "nf4": _(" on 4-bit weights")}[adapter.quantize]
     return _("LoRA rank {rank}{quantized}").format(rank=adapter.rank, quantized=quantized)
 
 

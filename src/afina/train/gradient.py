@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -52,15 +51,10 @@ class Gradient:
         self.model.eval()
         return total / tokens, norm
 
-    def computing(self) -> AbstractContextManager[object]:
-        """In which the forward pass runs: float32 weights may compute in a smaller type."""
-        dtype = self.trainee.dtype
-        return torch.autocast(self.model.device.type, dtype=dtype, enabled=dtype != self.model.dtype)
-
     def _add(self, batch: Packed, tokens: int, step: int, number: int) -> float:
         """Adds a micro-batch's share to the gradients; returns its summed loss."""
         torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1_003 + number)  # of dropout and of the embeddings' noise
-        with self.computing(), self.noise.on(batch):
+        with self.noise.on(batch):
             loss = packed_loss(self.model, batch)
         value = loss.item()
         if not math.isfinite(value):
@@ -79,9 +73,8 @@ class Gradient:
     def _is_finite(self, row: Row) -> bool:
         """Whether the row's loss and gradients are, alone and without noise."""
         self.model.eval()
-        parameters = list(self.trainee.parameters.values())
-        with self.computing():
-            loss = packed_loss(self.model, pack([row]))
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        loss = packed_loss(self.model, pack([row]))
         found: Sequence[Tensor | None] = torch.autograd.grad(loss, parameters, allow_unused=True)
         return math.isfinite(loss.item()) and all(bool(part.isfinite().all()) for part in found if part is not None)
 

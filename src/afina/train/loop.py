@@ -82,16 +82,15 @@ def train(
     saves_every = looks_every if settings.save_every == "auto" else settings.save_every
     patience = settings.patience or math.inf
 
-    for parameter in trainee.parameters.values():
-        parameter.requires_grad_(True)
     if settings.checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     optimizer = build_optimizer(model, trainee.parameters, settings)
-    scaler = build_scaler(trainee.dtype, model.device)
+    scaler = build_scaler(model.dtype, model.device)
     gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, settings.neftune), settings)
     state = State(trainee.parameters, optimizer, scaler)
     checkpoints = Checkpoints(folder / CHECKPOINTS, saves_every, settings.keep, settings.keep_every)
     counters = checkpoints.load(state, lambda text: events.warn(STAGE, text)) or Counters()
+    trainee.publish()
     if counters.step:
         events.info(STAGE, _("going on after step {step} of {total}").format(step=counters.step, total=len(steps)))
     live = Live(steps, looks_every, model.device)
@@ -109,15 +108,13 @@ def train(
         started = time.monotonic()
         loss = None
         if val_rows:
-            with gradient.computing():
-                loss = mean_loss(model, val_rows, settings.micro_tokens)
+            loss = mean_loss(model, val_rows, settings.micro_tokens)
             events.emit(Metric(STAGE, now.step, {"val_loss": loss}))
             if not math.isfinite(loss):
                 raise not_finite(_("the validation loss"), now.step, val_rows)
             now = tell(now, diagnose.after_look(now.course, loss, now.first_loss, now.best_loss))
         if sample is not None:
-            with gradient.computing():
-                sample(now.step)
+            sample(now.step)
         first = loss if now.step == 0 else now.first_loss
         better = loss is None or now.best_loss is None or loss < now.best_loss
         if better:
@@ -137,9 +134,11 @@ def train(
             started = time.monotonic()
             rate = learning_rate(number, len(steps), settings)
             set_learning_rate(optimizer, rate)
-            loss, norm = gradient.of_step(optimizer, micro_batches(steps[number], settings.micro_tokens), number)
+            batches = micro_batches(steps[number], settings.micro_tokens, share=not settings.neftune)
+            loss, norm = gradient.of_step(optimizer, batches, number)
             scaler.step(optimizer)  # in float16: passed over where a gradient overflowed …
             scaler.update()  # … and the scale goes down
+            trainee.publish()
             optimizer.zero_grad(set_to_none=True)
             seconds = time.monotonic() - started
 

@@ -2,58 +2,95 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-_CHUNK_BYTES = 64 * 2**20  # float32 logits held at once
+_CHUNK_BYTES = 32 * 2**20  # float32 logits held at once: about what a processor's last cache holds
 
 
-def summed_loss(hidden: Tensor, head: Tensor, targets: Tensor, softcap: float | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Head:
+    """How a family makes logits of hidden states: ``scale · (h Wᵀ + bias)``, bent to within ± ``softcap``. ``weight`` (V, D)."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits (N, V), float32, of ``hidden`` (N, D)."""
+        logits = (hidden @ self.weight.t()).float()
+        if self.bias is not None:
+            logits += self.bias
+        if self.scale != 1:
+            logits *= self.scale
+        return logits if self.softcap is None else torch.tanh(logits.div_(self.softcap)).mul_(self.softcap)
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The output layer of ``model``, by the names that transformers' configurations have for its scale and its cap."""
+    layer = model.get_output_embeddings()
+    config = model.config.get_text_config().to_dict()
+    scale = (config.get("logit_scale") or 1.0) / (config.get("logits_scaling") or 1.0)
+    softcap = config.get("final_logit_softcapping") or config.get("logits_soft_cap")
+    return Head(layer.weight, getattr(layer, "bias", None), scale, softcap)
+
+
+def summed_loss(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     """Sum of next-token cross-entropy, float32.
 
-    ``hidden`` (N, D) the rows that predict a trained token; ``head`` (V, D); ``targets`` (N,) int64; ``softcap`` as in
-    Gemma 2: logits are ``softcap · tanh(logits / softcap)``. A sum and not a mean: the step divides once by its trained tokens,
-    so the result does not depend on how it was cut into micro-batches.
+    ``hidden`` (N, D) the rows that predict a trained token; ``targets`` (N,) int64. A sum and not a mean: the step divides once
+    by its trained tokens, so the result does not depend on how it was cut into micro-batches.
     """
     total: Tensor = _SummedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, head, targets, softcap
+        hidden, head.weight, head.bias, head, targets
     )
     return total
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
-    """The gradients of ``hidden`` and of a head that is trained are made in the forward pass, chunk by chunk, while the logits
-    are there.
+    """The gradients of ``hidden``, and of an output layer that is trained, are made in the forward pass, chunk by chunk, while
+    the logits are there.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
-        rows = max(16, _CHUNK_BYTES // (4 * head.shape[0]))
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, targets: Tensor) -> Tensor:
+        rows = max(16, _CHUNK_BYTES // (4 * weight.shape[0]))
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        d_head = torch.zeros_like(head, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, hidden.shape[0], rows):
             part, wanted = hidden[start : start + rows], targets[start : start + rows]
-            logits = (part @ head.t()).float()  # (rows, V)
-            if softcap is not None:
-                logits = softcap * torch.tanh(logits / softcap)
-            log_sum = logits.logsumexp(1, keepdim=True)
-            total += (log_sum - logits.gather(1, wanted[:, None])).sum()
+            logits = head.logits(part)  # (rows, V)
+            log_probability = logits.log_softmax(1)
+            total -= log_probability.gather(1, wanted[:, None]).sum()
             if d_hidden is None:
                 continue
-            slope = (logits - log_sum).exp_()  # softmax: d loss / d logits, but for the target's -1
+            slope = log_probability.exp_()  # softmax: d loss / d logits, but for the target's -1
             slope[torch.arange(len(wanted), device=slope.device), wanted] -= 1
-            if softcap is not None:
-                slope *= 1 - (logits / softcap) ** 2
-            d_hidden[start : start + rows] = slope.to(head.dtype) @ head
-            if d_head is not None:
-                d_head += slope.to(part.dtype).t() @ part
-        ctx.save_for_backward(d_hidden, d_head)
+            if head.softcap is not None:
+                slope *= 1 - (logits / head.softcap) ** 2
+            del logits
+            if head.scale != 1:
+                slope *= head.scale
+            if d_bias is not None:
+                d_bias += slope.sum(0)
+            slope = slope.to(weight.dtype)
+            d_hidden[start : start + rows] = slope @ weight
+            if d_weight is not None:
+                d_weight += slope.t() @ part
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        ctx.dtype = weight.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        d_hidden, d_head = (None if part is None else part * grads[0].to(part.dtype) for part in ctx.saved_tensors)
-        return d_hidden, d_head, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        d_hidden, d_weight, d_bias = (
+            None if part is None else (part * grads[0].to(part.dtype)).to(ctx.dtype) for part in ctx.saved_tensors
+        )
+        return d_hidden, d_weight, d_bias, None, None

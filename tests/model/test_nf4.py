@@ -1,0 +1,40 @@
+"""NF4: the codes and scales that bitsandbytes writes, bit for bit, and the weights that it reads out of them."""
+
+from __future__ import annotations
+
+import bitsandbytes.functional
+import pytest
+import torch
+
+from afina.core.errors import ResourceError
+from afina.model import nf4
+
+SHAPES = [(1536, 576), (100, 30), (7, 10), (520, 1024)]  # whole blocks, a part of one, less than one, many scales
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_codes_scales_and_decoded_weights_are_those_of_bitsandbytes(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    for seed, size in enumerate((0.02, 1.0, 5.0)):
+        weight = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * size).to(dtype)
+        weight[:2] = 0
+        codes, state = bitsandbytes.functional.quantize_4bit(weight, blocksize=64, compress_statistics=True, quant_type="nf4")
+        ours = nf4.encode(weight)
+        assert torch.equal(ours.codes[: codes.numel()], codes.view(-1))
+        assert torch.equal(ours.scale_codes, state.absmax)
+        assert torch.equal(ours.scale_scales, state.state2.absmax)
+        assert torch.equal(ours.scale_mean[0], state.offset)
+        assert torch.equal(ours.levels, state.state2.code)
+        assert torch.equal(nf4.decode(ours, shape, dtype), bitsandbytes.functional.dequantize_4bit(codes, state))
+
+
+def test_a_weight_takes_a_little_more_than_four_bits() -> None:
+    parts = nf4.encode(torch.randn(2048, 2048))
+    assert sum(part.nbytes for part in parts) * 8 / 2048**2 == pytest.approx(4.13, abs=0.01)
+
+
+def test_only_a_gpu_needs_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nf4, "find_spec", lambda _name: None)
+    nf4.require_nf4(torch.device("cpu"))
+    with pytest.raises(ResourceError, match="needs the package bitsandbytes on a GPU"):
+        nf4.require_nf4(torch.device("cuda"))
