@@ -32,8 +32,8 @@ from afina.recipe.recipe import Adapter, Recipe
 from afina.stages.prepare import prepare
 from afina.stages.train import prepared_rows
 from afina.stages.workspace import working_in
-from afina.train import attention
 from afina.train.step import packed_loss
+from afina.train.step import prepare as prepare_step
 
 STEPS = 12
 BATCH_TOKENS = 2048
@@ -52,7 +52,8 @@ def demo_rows(folder: Path) -> list[Row]:
 
 
 def ours(steps: list[list[Row]], start: Path) -> Iterator[Step]:
-    model = load_model(resolve_base("tiny"), dtype=torch.float32, device=CPU, adapter=start, attention=attention.NAME)
+    model = load_model(resolve_base("tiny"), dtype=torch.float32, device=CPU, adapter=start)
+    prepare_step(model)
     parameters = [p for _name, layer in lora_layers(model) for p in (layer.a, layer.b)]
 
     def loss_of(rows: list[Row]) -> Iterator[torch.Tensor]:
@@ -105,7 +106,6 @@ def _timed(
 
 def main() -> None:
     torch.set_num_threads(1)
-    attention.register()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = demo_rows(folder)

@@ -122,4 +122,4 @@ def test_a_float16_run_that_is_killed_goes_on_with_its_scale(base: Path, tmp_pat
 
 
 def test_float16_is_a_choice_of_the_recipe() -> None:
-    assert choose_dtype("float16", CPU, 1) == torch.float16
+    assert choose_dtype("float16", CPU, 1).dtype == torch.float16

@@ -23,9 +23,9 @@ SHORTEST_SHARED = 8  # tokens; what fewer would save is lost again in looking th
 
 @dataclass(frozen=True)
 class Packed:
-    """A micro-batch. ``ids``, ``positions`` (T,); the first ``shared`` of them belong to every row; ``starts`` (rows + 1,) where the
-    rows' own parts begin, the last one T; ``inputs`` (N,) the places that predict a trained token, ``targets`` (N,) those tokens.
-    """
+    """A micro-batch. ``ids``, ``positions`` (T,); the first ``shared`` of them belong to every row; ``starts`` (rows + 1,) where
+    the rows' own parts begin, the last one T; ``inputs`` (N,) the places that predict a trained token, ``targets`` (N,) those
+    tokens."""
 
     rows: tuple[Row, ...]
     ids: list[int]

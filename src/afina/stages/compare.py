@@ -56,7 +56,7 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
     base = resolve_base(recipe.base, recipe.revision)
     renderer = build_renderer(recipe, base)
     device = choose_device(recipe.train.device)
-    dtype = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
+    dtype, _why = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
     dtype_name = str(dtype).removeprefix("torch.")
     settings = recipe.compare
     seed = recipe.data.split.seed

@@ -61,7 +61,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     device = choose_device(recipe.train.device)
     require_optimizer(recipe.train, device)
     require_trackers(recipe.train.track)
-    dtype = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
+    dtype, why = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
     rows, val_rows = (prepared_rows(run, side) for side in ("train", "val"))
     steps = loop.planned_steps(rows, recipe.train)
     torch.set_num_threads(choose_threads(base.config))
@@ -107,7 +107,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
         StageWork(
             name=NAME,
             inputs=inputs,
-            plan=_("{method} on {base}: {rows} rows, {tokens} tokens, {steps} steps; {dtype} on {device}").format(
+            plan=_("{method} on {base}: {rows} rows, {tokens} tokens, {steps} steps; {dtype} on {device}: {why}").format(
                 method=_method_words(recipe.adapter),
                 base=describe(base),
                 rows=len(rows),
@@ -115,6 +115,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
                 steps=len(steps),
                 dtype=str(dtype).removeprefix("torch."),
                 device=_device_words(device),
+                why=why,
             ),
             work=work,
             resumable=True,
@@ -163,7 +164,8 @@ def prepared_rows(run: RunFolder, side: str) -> list[Row]:
 def _method_words(adapter: Adapter) -> str:
     if adapter.method == "full":
         return _("all weights")
-    quantized = {"none": "", "int8": _(" on 8-bit weights"), "nf4": _(" on 4-bit weights")}[adapter.quantize]
+    bits = {"int8": 8, "nf4": 4}.get(adapter.quantize)
+    quantized = "" if bits is None else _(" on {bits}-bit weights").format(bits=bits)
     return _("LoRA rank {rank}{quantized}").format(rank=adapter.rank, quantized=quantized)
 
 

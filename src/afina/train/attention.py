@@ -209,14 +209,14 @@ def _heads_first(q: Tensor, k: Tensor, block: _Block) -> tuple[int, int, int]:
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, documents: Sequence[Document], scale: float, window: int | None) -> Tensor:
-    """The same by torch's fused kernel for rows of different lengths: memory that grows with the tokens, not with their square."""
+    """The same by torch's fused kernel for rows of different lengths."""
     lengths = [document.queries[1] - document.queries[0] for document in documents]
     seen = [document.shared + document.keys[1] - document.keys[0] for document in documents]
     if any(document.shared for document in documents):
         places = [place for document in documents for place in (*range(document.shared), *range(*document.keys))]
         chosen = torch.tensor(places, device=q.device)
         k, v = k.index_select(0, chosen), v.index_select(0, chosen)
-    out: Tensor = varlen_attn(
+    out = varlen_attn(
         q.contiguous(),
         k.contiguous(),
         v.contiguous(),
@@ -228,6 +228,7 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, documents: Sequence[Document], scale
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=q.shape[1] != k.shape[1],
     )
+    assert isinstance(out, Tensor)  # a pair only with return_aux
     return out
 
 

@@ -11,6 +11,7 @@ attention has those; then the used places go through all of it and see both:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -81,10 +82,8 @@ def _only_used(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return joined[0], joined[1]
 
     others = {name: _at(value, used.others, tokens) for name, value in kwargs.items()} | {"layout": Layout((), leave)}
-    try:
+    with suppress(_KeysKnown):
         layer.forward(hidden.index_select(1, used.others), *args[1:], **others)
-    except _KeysKnown:
-        pass
     here = {name: _at(value, used.places, tokens) for name, value in kwargs.items()}
     return (hidden.index_select(1, used.places), *args[1:]), here | {"layout": Layout(used.documents, join)}
 

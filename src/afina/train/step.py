@@ -28,9 +28,10 @@ from afina.train.loss import head_of, summed_loss
 def prepare(model: PreTrainedModel, *, prune: bool = True, compiled: bool = False) -> list[str]:
     """Makes ``packed_loss`` right and fast on ``model``, once, and returns in words what could not be made fast and why.
 
-    Each is tried on two short rows against the family's own attention and logits: rows packed; with ``prune`` the last layer only
-    where its result is used. ``compiled``: ``torch.compile`` for each layer, which takes a C++ compiler (CPU) or Triton (CUDA) and
-    about half a minute; values differ in their last digits. Raises DataError where the logits cannot be had of the hidden states.
+    Each is tried on two short rows against the family's own attention and logits: rows packed; with ``prune`` the last layer
+    only where its result is used. ``compiled``: ``torch.compile`` for each layer, which takes a C++ compiler (CPU) or Triton
+    (CUDA) and about half a minute; values differ in their last digits. Raises DataError where the hidden states do not make the
+    family's logits.
     """
     own = attention_name(model)
     wanted = _tried_alone(model)
@@ -69,7 +70,7 @@ _TRIED = [Row(array("i", ids), ((10, len(ids)),), Source("", 0)) for ids in (ran
 
 @torch.no_grad()
 def _tried_alone(model: PreTrainedModel) -> Tensor:
-    """Hidden states (N, D) of the tried rows in the family's own attention. Raises DataError where they do not make its logits."""
+    """Hidden states (N, D) of the tried rows in the family's own attention, after a look at the logits that they make."""
     try:
         hidden = torch.cat([_hidden_alone(model, row) for row in _TRIED])
     except AttributeError as error:
