@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Literal
 
@@ -23,25 +22,7 @@ from afina.recipe.recipe import Adapter
 from afina.train.step import mean_loss, packed_loss, prepare
 from tests.fakes.models import FAMILIES, write_model
 from tests.fakes.rows import row_of
-
-CPU = torch.device("cpu")
-
-
-def made_up_rows(count: int, vocabulary: int = 300, seed: int = 0, shared: int = 0) -> list[Row]:
-    """Rows of 6 to 90 tokens (some longer than the fakes' sliding window of 64), the later part of each trained, some with an
-    untrained stretch in it; the first ``shared`` tokens of all are the same, and the first row's answer follows right behind.
-    """
-    dice = random.Random(seed)
-    head = [dice.randrange(3, vocabulary) for _ in range(shared)]
-    rows = []
-    for number in range(count):
-        length = dice.randint(6, 90)
-        ids = (*head, *(dice.randrange(3, vocabulary) for _ in range(length)))
-        start = shared if number == 0 and shared else shared + dice.randint(1, length - 2)
-        pause = range(start + 2, start + 4) if number % 2 else range(0)
-        trained = tuple(place >= start and place not in pause for place in range(len(ids)))
-        rows.append(row_of(ids, trained, Source("rows.jsonl", number + 1)))
-    return rows
+from tests.fakes.training import CPU, made_up_rows
 
 
 def reference_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:

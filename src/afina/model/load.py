@@ -84,6 +84,11 @@ def choose_threads(config: dict[str, Any]) -> int:
     return max(1, min(torch.get_num_threads(), int(config["hidden_size"]) // _WIDTH_A_THREAD))
 
 
+def choose_attention(family: str) -> str:
+    """transformers' fastest implementation that is exact for the family, with a cache of keys or without."""
+    return _ATTENTION.get(family, "sdpa")
+
+
 def load_model(
     base: Base,
     *,
@@ -104,7 +109,7 @@ def load_model(
     logging.disable_progress_bar()
     if quantize == "nf4":
         require_nf4(device)
-    implementation = attention or _ATTENTION.get(base.family, "sdpa")
+    implementation = attention or choose_attention(base.family)
     checkpoint = Checkpoint(base.folder)
     model = _without_weights(base, dtype, implementation)
     wanted = dict(model.named_parameters())  # a tied one under its first name
