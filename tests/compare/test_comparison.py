@@ -2,6 +2,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from afina.compare.contenders import choose_contenders
 from afina.data.conversation import Conversation, Message, Source
 from afina.data.render import Row
 from afina.infer.answer import Answer
+from afina.model.base import resolve_base
 from tests.fakes.rows import row_of
 
 PATTERN = r"Estimado cliente: .*\. Gracias\."
@@ -148,6 +150,7 @@ def test_questions_are_drawn_without_repeats_and_always_the_same(count: int, mos
 
 def test_the_base_comes_first_whatever_the_recipe_says() -> None:
     adapter = Path("runs/x/train/adapter")
-    assert [c.name for c in choose_contenders(("tuned", "prompt"), adapter)] == ["prompt", "tuned"]
-    assert [c.adapter for c in choose_contenders(("prompt", "tuned"), adapter)] == [None, adapter]
-    assert [c.name for c in choose_contenders(("tuned",), adapter)] == ["tuned"]
+    base, other = resolve_base("tiny"), replace(resolve_base("tiny"), name="other")
+    both = choose_contenders(("tuned", "prompt"), base, other, adapter)
+    assert [(c.name, c.base, c.adapter) for c in both] == [("prompt", base, None), ("tuned", other, adapter)]
+    assert choose_contenders(("tuned",), base, other, adapter) == both[1:]

@@ -131,29 +131,42 @@ def test_autograd_keeps_no_dense_copy(kind: Kind | None) -> None:
     assert sum(saved.numel() for saved in kept if saved.data_ptr() not in own) == 2 * TOKENS * RANK
 
 
+@pytest.mark.parametrize("more", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_runs_on_fake_tensors_and_tells_the_real_shapes(kind: Kind) -> None:
+def test_it_runs_on_fake_tensors_and_tells_the_real_shapes(kind: Kind, more: bool) -> None:
+    """``more``: with PiSSA's start and DoRA's magnitude."""
     with FakeTensorMode():
-        layer = LoRALinear(
-            FrozenLinear(torch.empty(OUTSIDE, INSIDE, dtype=torch.bfloat16), kind, torch.empty(OUTSIDE)), RANK, SCALE, 0.1
-        )
+        frozen = FrozenLinear(torch.empty(OUTSIDE, INSIDE, dtype=torch.bfloat16), kind, torch.empty(OUTSIDE))
+        layer = LoRALinear(frozen, RANK, SCALE, 0.1)
+        if more:
+            layer.start_from_directions()
+            layer.add_magnitude()
         x = torch.empty(2, TOKENS, INSIDE, requires_grad=True)
         y = layer(x)
         y.sum().backward()
         assert layer.a.grad is not None
         assert layer.b.grad is not None
         assert x.grad is not None
-        shapes = [tuple(part.shape) for part in (y, layer.a.grad, layer.b.grad, x.grad, *layer.frozen.parts)]
+        shapes = [tuple(part.shape) for part in (y, layer.a.grad, layer.b.grad, x.grad, *frozen.parts)]
     real = make_layer(kind)
-    gradients(real, real, tokens())
     parts = [tuple(part.shape) for part in real.frozen.parts]
     assert shapes == [(2, TOKENS, OUTSIDE), (RANK, INSIDE), (OUTSIDE, RANK), (2, TOKENS, INSIDE), *parts]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "dropout"), [(None, 0.0), ("dense", 0.0), ("int8", 0.0), ("nf4", 0.0), (None, 0.3)])
-def test_a_compiled_layer_has_no_break_and_the_same_gradients(kind: Kind | None, dropout: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "dropout", "more"),
+    [
+        (None, 0.0, False), ("dense", 0.0, False), ("int8", 0.0, False), ("nf4", 0.0, False), (None, 0.3, False),
+        (None, 0.0, True), ("nf4", 0.3, True),
+    ],
+)  # fmt: skip
+def test_a_compiled_layer_has_no_break_and_the_same_gradients(kind: Kind | None, dropout: float, more: bool) -> None:
+    """``more``: with PiSSA's start and DoRA's magnitude."""
     layer, x = make_layer(kind, dropout=dropout, stored=torch.bfloat16), tokens()
+    if more:
+        layer.start_from_directions()
+        layer.add_magnitude()
     torch._dynamo.reset()
     torch._inductor.config.fallback_random = True  # the compiler's own noise is another one
     try:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from afina.core.errors import QualityError
 from afina.core.events import Event, Events, Metric
@@ -17,36 +15,22 @@ from afina.model.load import load_model
 from afina.model.lora import add_lora, lora_layers
 from afina.recipe.recipe import Adapter, Train
 from afina.train import loop
+from afina.train.saving import Saving
 from afina.train.step import prepare
+from afina.train.trainee import adapter_on
 from tests.fakes.models import write_model
-from tests.train.test_step import made_up_rows
-
-CPU = torch.device("cpu")
-ADAPTER = Adapter(rank=4, alpha=8, dropout=0.1)
-SETTINGS = {"epochs": 2, "learning_rate": 5e-3, "batch_tokens": 256, "micro_tokens": 128, "evaluate_every": 3, "save_every": 2}
-
-
-def run_training(
-    base_folder: Path, folder: Path, listener: Any = None, adapter: Adapter = ADAPTER, **changes: Any
-) -> loop.Trained:
-    base = resolve_base(str(base_folder))
-    model = load_model(base, dtype=torch.float32, device=CPU)
-    prepare(model)
-    settings = Train.model_validate({**SETTINGS, **changes})
-    add_lora(model, adapter, settings.seed)
-    rows, val_rows = made_up_rows(24), made_up_rows(6, seed=1)
-    with Events(None, (listener,) if listener else ()) as events:
-        return loop.train(model, rows, val_rows, settings, adapter, "base", folder, events)
-
-
-def adapter_of(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / loop.ADAPTER / "adapter_model.safetensors")
-
-
-def assert_bit_equal(one: Path, other: Path) -> None:
-    ours, theirs = adapter_of(one), adapter_of(other)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+from tests.fakes.training import (
+    ADAPTER,
+    CPU,
+    SETTINGS,
+    Killed,
+    assert_bit_equal,
+    kill_after,
+    made_up_rows,
+    run_training,
+    steps_in,
+    weights_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +47,7 @@ def whole(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, l
 def test_training_lowers_both_losses_with_a_gradient_that_is_not_zero(base: Path, tmp_path: Path) -> None:
     seen: list[Event] = []
     trained = run_training(base, tmp_path, seen.append, epochs=6, learning_rate=1e-2)
-    steps = [event.values for event in seen if isinstance(event, Metric) and "loss" in event.values]
+    steps = [event.values for event in steps_in(seen)]
     assert steps[-1]["loss"] < steps[0]["loss"] - 0.05
     assert all(step["gradient_norm"] > 0 for step in steps)
     assert trained.best_loss is not None
@@ -75,15 +59,8 @@ def test_training_lowers_both_losses_with_a_gradient_that_is_not_zero(base: Path
 def test_a_run_that_is_killed_resumes_bit_for_bit(
     stop_after: int, base: Path, whole: tuple[Path, loop.Trained], tmp_path: Path
 ) -> None:
-    class Killed(BaseException):
-        pass
-
-    def kill(event: Event) -> None:
-        if isinstance(event, Metric) and "loss" in event.values and event.step == stop_after:
-            raise Killed  # as kill -9 would: nothing more is written
-
     with pytest.raises(Killed):
-        run_training(base, tmp_path, kill)
+        run_training(base, tmp_path, kill_after(stop_after))
     resumed = run_training(base, tmp_path)
     assert_bit_equal(tmp_path, whole[0])
     assert resumed.steps == whole[1].steps
@@ -99,7 +76,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_run_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         run_training(base, tmp_path, interrupt)
-    assert (tmp_path / loop.CHECKPOINT).is_file()
+    assert [path.name for path in (tmp_path / loop.CHECKPOINTS).iterdir()] == [
+        "step-00000002.safetensors",
+        "step-00000003.safetensors",
+    ]
     steps: list[int] = []
     run_training(
         base, tmp_path, lambda event: steps.append(event.step) if isinstance(event, Metric) and "loss" in event.values else None
@@ -113,7 +93,7 @@ def test_the_cut_into_micro_batches_does_not_change_the_training(base: Path, tmp
     plain = Adapter(rank=4, alpha=8)
     for micro_tokens in (16, 150, 100_000):
         run_training(base, tmp_path / str(micro_tokens), adapter=plain, micro_tokens=micro_tokens)
-    one, other, third = (adapter_of(tmp_path / str(micro_tokens)) for micro_tokens in (16, 150, 100_000))
+    one, other, third = (weights_of(tmp_path / str(micro_tokens)) for micro_tokens in (16, 150, 100_000))
     for name, value in one.items():
         for rival in (other[name], third[name]):
             assert (value - rival).abs().max() < 2e-4, name
@@ -123,8 +103,8 @@ def test_the_cut_into_micro_batches_does_not_change_the_training(base: Path, tmp
 def test_activation_checkpointing_does_not_change_the_training(
     base: Path, tmp_path: Path, whole: tuple[Path, loop.Trained]
 ) -> None:
-    run_training(base, tmp_path, checkpointing=True)
-    ours, theirs = adapter_of(tmp_path), adapter_of(whole[0])
+    run_training(base, tmp_path, saving=Saving("full"))
+    ours, theirs = weights_of(tmp_path), weights_of(whole[0])
     assert all((ours[name] - theirs[name]).abs().max() < 1e-5 for name in ours)
 
 
@@ -137,24 +117,16 @@ def test_training_stops_early_when_the_validation_loss_no_longer_falls(base: Pat
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(base: Path, tmp_path: Path) -> None:
     model = load_model(resolve_base(str(base)), dtype=torch.float32, device=CPU)
-    prepare(model)
     add_lora(model, ADAPTER, 0)
+    prepare(model)
     next(lora_layers(model))[1].b.data.fill_(float("nan"))
     with (
         Events() as events,
         pytest.raises(QualityError, match=r"the loss is not a finite number at step 1; the rows were rows.jsonl:\d+"),
     ):
-        loop.train(model, made_up_rows(4), [], Train.model_validate(SETTINGS), ADAPTER, "base", tmp_path, events)
-
-
-def test_the_learning_rate_rises_and_falls_along_a_cosine() -> None:
-    settings = Train(learning_rate=1.0, warmup=0.1)
-    rates = [loop.learning_rate(step, 100, settings) for step in range(100)]
-    assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
-    assert rates[10] == 1.0
-    assert rates[55] == pytest.approx(0.5)
-    assert rates[99] < 0.001
-    assert rates[10:] == sorted(rates[10:], reverse=True)
+        loop.train(
+            model, made_up_rows(4), [], Train.model_validate(SETTINGS), adapter_on(model, ADAPTER, "base"), tmp_path, events
+        )
 
 
 def test_every_row_is_seen_once_an_epoch_and_a_part_of_an_epoch_is_a_part() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
+from typing import Literal
 
 import peft
 import pytest
@@ -17,30 +17,12 @@ from afina.data.render import Row
 from afina.model.adapter import save_adapter
 from afina.model.base import resolve_base
 from afina.model.load import load_model
-from afina.model.lora import adapter_tensors, add_lora, lora_layers
+from afina.model.lora import adapter_tensors, add_lora, lora_layers, trained_parameters
 from afina.recipe.recipe import Adapter
 from afina.train.step import mean_loss, packed_loss, prepare
 from tests.fakes.models import FAMILIES, write_model
 from tests.fakes.rows import row_of
-
-CPU = torch.device("cpu")
-
-
-def made_up_rows(count: int, vocabulary: int = 300, seed: int = 0, shared: int = 0) -> list[Row]:
-    """Rows of 6 to 90 tokens (some longer than the fakes' sliding window of 64), the later part of each trained, some with an
-    untrained stretch in it; the first ``shared`` tokens of all are the same, and the first row's answer follows right behind.
-    """
-    dice = random.Random(seed)
-    head = [dice.randrange(3, vocabulary) for _ in range(shared)]
-    rows = []
-    for number in range(count):
-        length = dice.randint(6, 90)
-        ids = (*head, *(dice.randrange(3, vocabulary) for _ in range(length)))
-        start = shared if number == 0 and shared else shared + dice.randint(1, length - 2)
-        pause = range(start + 2, start + 4) if number % 2 else range(0)
-        trained = tuple(place >= start and place not in pause for place in range(len(ids)))
-        rows.append(row_of(ids, trained, Source("rows.jsonl", number + 1)))
-    return rows
+from tests.fakes.training import CPU, made_up_rows
 
 
 def reference_loss(model: torch.nn.Module, rows: list[Row]) -> torch.Tensor:
@@ -176,14 +158,43 @@ def test_an_adapter_at_step_zero_is_the_base(tmp_path: Path) -> None:
     assert torch.equal(plain(input_ids=ids).logits, before)
 
 
-def test_nf4_is_close_to_the_dense_base_and_trains(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("quantize", "off"), [("int8", 0.02), ("nf4", 0.1)])
+def test_a_quantized_base_is_close_to_the_dense_one_and_trains(
+    quantize: Literal["int8", "nf4"], off: float, tmp_path: Path
+) -> None:
     base = resolve_base(str(write_model(tmp_path)))
     rows = made_up_rows(4)
     dense = load_model(base, dtype=torch.float32, device=CPU)
     prepare(dense)
-    quantized = load_model(base, dtype=torch.float32, device=CPU, quantize="nf4")
-    assert mean_loss(quantized, rows, 500) == pytest.approx(mean_loss(dense, rows, 500), rel=0.1)
+    quantized = load_model(base, dtype=torch.float32, device=CPU, quantize=quantize)
+    assert mean_loss(quantized, rows, 500) == pytest.approx(mean_loss(dense, rows, 500), rel=off)
     assert mean_loss(quantized, rows, 500) != mean_loss(dense, rows, 500)
     add_lora(quantized, Adapter(rank=4), seed=1)
     packed_loss(quantized, pack(rows)).backward()
     assert all(layer.b.grad is not None and layer.b.grad.abs().max() > 0 for _name, layer in lora_layers(quantized))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_compiled_layers_give_the_same_loss_and_gradients(family: str, tmp_path: Path) -> None:
+    base = resolve_base(str(write_model(tmp_path, family, num_hidden_layers=3)))
+    rows = made_up_rows(6, shared=20)
+    found = []
+    for compiled in (False, True):
+        model = load_model(base, dtype=torch.float32, device=CPU)
+        add_lora(model, Adapter(rank=4), seed=3)
+        for number, layer in enumerate(layer for _name, layer in lora_layers(model)):
+            torch.manual_seed(number)
+            layer.b.data.normal_(std=0.05)
+            layer.requires_grad_(True)
+        prepare(model, compiled=compiled)
+        loss = torch.stack([packed_loss(model, batch) for batch in micro_batches(rows, 200)]).sum()
+        loss.backward()
+        found.append((loss.detach(), {name: p.grad for name, p in trained_parameters(model).items()}))
+    (plain, gradients), (loss, compiled_gradients) = found
+    torch.testing.assert_close(loss, plain, rtol=1e-5, atol=0)
+    for name, wanted in gradients.items():
+        assert wanted is not None
+        torch.testing.assert_close(compiled_gradients[name], wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))

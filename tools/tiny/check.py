@@ -17,9 +17,10 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from afina.train.step import mean_loss
 from tools.tiny.generate import dialogue
 from tools.tiny.grammar import World
-from tools.tiny.train import answer_loss, read_rows
+from tools.tiny.train import read_rows
 
 Score = Callable[[str, str], bool]
 
@@ -104,8 +105,8 @@ def main() -> None:
     torch.set_num_threads(2)
     model = LlamaForCausalLM.from_pretrained(chosen.folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(chosen.folder)
-    rows = read_rows(chosen.data / "val.jsonl", Tokenizer.from_file(str(chosen.folder / "tokenizer.json")))
-    print(f"held-out loss of the answers: {answer_loss(model, rows):.3f}")
+    rows = read_rows(chosen.data / "val.jsonl", Tokenizer.from_file(str(chosen.folder / "tokenizer.json")), 0)
+    print(f"held-out loss of the answers: {mean_loss(model, rows, 4096):.3f}")
     rng = random.Random(2026)
     for kind, (title, right) in SCORES.items():
         begun = time.monotonic()

@@ -16,6 +16,7 @@ from afina.core.events import Event, Listener
 from afina.core.translation import _
 from afina.core.units import format_duration
 
+_SAMPLE_CHARACTERS = 60  # of a question and of an answer
 _PLAIN_SECONDS = 5.0  # between two lines of one task in a pipe
 
 
@@ -115,5 +116,13 @@ def line(event: Event) -> str:
             return f"{stage:<8} {task}: {f'{done}/{total}' if total else done} {unit} {note}".rstrip()
         case events.Notice(stage, level, text):
             return f"{stage:<8} {_('warning') + ': ' if level == 'warning' else ''}{text}"
+        case events.Sample(stage, step, prompt, _expected, answer):
+            return f"{stage:<8} {_('sample at step {step}').format(step=step)}: {_short(prompt)} → {_short(answer)}"
         case _:
             return ""
+
+
+def _short(text: str) -> str:
+    """The beginning of ``text`` on one line."""
+    words = " ".join(text.split())
+    return words if len(words) <= _SAMPLE_CHARACTERS else words[: _SAMPLE_CHARACTERS - 1] + "…"

@@ -26,9 +26,10 @@ STAGE = "compare"
 
 @dataclass(frozen=True)
 class Contender:
-    """A name of ``compare.contenders`` in the recipe, and the adapter that it puts on the base, if any."""
+    """A name of ``compare.contenders`` in the recipe, its model, and the adapter that it puts on it, if any."""
 
     name: str
+    base: Base
     adapter: Path | None
 
 
@@ -36,7 +37,6 @@ class Contender:
 class Task:
     """What every contender is given. ``rows``: of all held-out conversations. ``questions``: some of these conversations."""
 
-    base: Base
     tokenizer: Tokenizer
     template: ChatTemplate
     rows: Sequence[Row]
@@ -46,15 +46,15 @@ class Task:
     device: torch.device
 
 
-def choose_contenders(names: Sequence[str], adapter: Path) -> list[Contender]:
+def choose_contenders(names: Sequence[str], base: Base, tuned: Base, adapter: Path | None) -> list[Contender]:
     """The recipe's contenders, the plain base first: the others are compared with it."""
-    known = {"prompt": None, "tuned": adapter}
-    return [Contender(name, known[name]) for name in known if name in names]
+    known = (Contender("prompt", base, None), Contender("tuned", tuned, adapter))
+    return [contender for contender in known if contender.name in names]
 
 
 def perform(contender: Contender, task: Task, events: Events) -> Performance:
     """The contender's losses and greedy answers. The model is in memory only as long as that takes."""
-    model = load_model(task.base, dtype=task.dtype, device=task.device, adapter=contender.adapter)
+    model = load_model(contender.base, dtype=task.dtype, device=task.device, adapter=contender.adapter)
     loss_task = _("{contender}: held-out loss").format(contender=title(contender.name))
     answer_task = _("{contender}: answers").format(contender=title(contender.name))
     losses = score_rows(model, task.rows, on_progress=_progress(events, loss_task, len(task.rows), _("rows")))

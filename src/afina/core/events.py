@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self, TextIO
+
+from afina.core.files import told_when_full
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,21 @@ class Notice:
     text: str
 
 
-Event = StageStarted | StageSkipped | StageFinished | Progress | Metric | Notice
+@dataclass(frozen=True)
+class Sample:
+    """What the model answers to a held-out prompt at one step of training, beside what was expected."""
+
+    stage: str
+    step: int
+    prompt: str
+    expected: str
+    answer: str
+
+
+Event = StageStarted | StageSkipped | StageFinished | Progress | Metric | Notice | Sample
 Listener = Callable[[Event], None]
 KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (StageStarted, StageSkipped, StageFinished, Progress, Metric, Notice)
+    kind.__name__: kind for kind in (StageStarted, StageSkipped, StageFinished, Progress, Metric, Notice, Sample)
 }
 
 
@@ -84,9 +98,20 @@ class Events:
     def emit(self, event: Event) -> None:
         if self._file is not None:
             record = {"time": round(time.time(), 3), "kind": type(event).__name__, **asdict(event)}
-            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            with told_when_full(Path(self._file.name)):
+                self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         for listener in self._listeners:
             listener(event)
+
+    @contextmanager
+    def heard_by(self, *listeners: Listener) -> Iterator[None]:
+        """More listeners while the block runs."""
+        before = self._listeners
+        self._listeners = (*before, *listeners)
+        try:
+            yield
+        finally:
+            self._listeners = before
 
     def info(self, stage: str, text: str) -> None:
         self.emit(Notice(stage, "info", text))

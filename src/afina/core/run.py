@@ -90,10 +90,9 @@ class RunFolder:
         return all(file.is_file() and file.stat().st_size == manifest.outputs[path] for path, file in sizes.items())
 
     def changed_inputs(self, stage: str, inputs: Mapping[str, str]) -> list[str]:
-        """Names of the inputs that differ from the finished stage's, in order."""
+        """What differs from the finished stage's inputs, in order; see ``differences``."""
         manifest = self.manifest(stage)
-        before = manifest.inputs if manifest else {}
-        return [name for name in {**before, **inputs} if before.get(name) != inputs.get(name)]
+        return differences(manifest.inputs if manifest else {}, inputs)
 
     def set_aside(self, stage: str) -> Path | None:
         """Moves a stage's folder into ``history/`` so that nothing is lost; None where there was none."""
@@ -150,6 +149,12 @@ class RunFolder:
             yield
         finally:
             os.close(handle)
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Names of the inputs that differ, in order; a setting (its name has a dot) with its values: ``train.epochs 3 → 4``."""
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [f"{name} {before.get(name, '–')} → {now.get(name, '–')}" if "." in name else name for name in changed]
 
 
 def versions() -> dict[str, str]:

@@ -94,7 +94,8 @@ class LoRALinear(nn.Module):
     def _row_norms(self) -> Tensor:
         """‖W + scale · B A‖ of each row, float32."""
         a, b = self.factors()
-        return torch.addmm(self._dense(), b, a, alpha=self.scale).norm(dim=1)
+        norms: Tensor = torch.linalg.vector_norm(torch.addmm(self._dense(), b, a, alpha=self.scale), dim=1)
+        return norms
 
     def _dense(self) -> Tensor:
         """W (out, in) as float32."""

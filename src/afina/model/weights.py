@@ -67,6 +67,10 @@ class Checkpoint:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Float32:
         """Rows ``start`` to ``stop`` (all of them by default) as float32, in memory of their own."""
+        return _as_float32(self.stored(name, start, stop), self.dtype(name))
+
+    def stored(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """The same in the type of the file; bfloat16, which numpy does not have, as the bits of a uint16."""
         place = self._place(name)
         if place.dtype not in _STORED:
             raise DataError(
@@ -84,7 +88,7 @@ class Checkpoint:
         if len(values) != count:
             raise _cut(place.file)
         shape = (last - start, *place.shape[1:]) if place.shape else ()
-        return _as_float32(values, place.dtype).reshape(shape)
+        return values.reshape(shape)
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:

@@ -104,6 +104,8 @@ class Data(_Section):
 
 
 class Adapter(_Section):
+    method: Literal["lora", "full"] = "lora"
+    """lora: two small matrices beside each weight. full: every weight of a small model, at a tenth of the learning rate."""
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
     """Rank of the two small matrices beside each weight."""
     alpha: Annotated[float, Field(gt=0)] = 32
@@ -125,6 +127,12 @@ class Adapter(_Section):
     quantize: Literal["none", "int8", "nf4"] = "none"
     """Keep the frozen weights in 8 bits (int8) or 4 (nf4, QLoRA)."""
 
+    @model_validator(mode="after")
+    def _trains_no_codes(self) -> Self:
+        if self.method == "full" and self.quantize != "none":
+            raise ValueError(f"method is full and quantize is {self.quantize}: such weights are frozen; write quantize: none")
+        return self
+
 
 class Train(_Section):
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3
@@ -134,9 +142,17 @@ class Train(_Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     """Size of a step at its highest; tiny models want ten times as much."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the steps in which the learning rate rises from zero; then it falls along a cosine."""
+    """Share of the steps in which the learning rate rises from zero."""
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """After the warm-up: down to zero along a cosine or a line, constant, or constant and down in the last fifth (wsd)."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """8-bit moments take a quarter of the memory; paged ones move to RAM when the GPU is full. Both need an NVIDIA GPU."""
+    lora_plus: Annotated[float, Field(ge=1, le=64)] = 1.0
+    """The learning rate of the matrices B is this many times that of A (LoRA+; 16 is usual)."""
+    neftune: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Strength of the noise on the embeddings while training (NEFTune; 5 is usual), against learning by heart."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Pull of the adapter towards zero at each step (AdamW)."""
+    """Pull of the matrices towards zero at each step (AdamW); norms, biases and embeddings are spared."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient; a longer one is shortened."""
     batch_tokens: Annotated[int, Field(ge=16)] = 4096
@@ -149,6 +165,14 @@ class Train(_Section):
     """Steps between two looks at the validation loss. auto: four an epoch."""
     save_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Steps between two checkpoints to resume from. auto: as often as the validation."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Newest checkpoints on disk: when one is damaged, the one before it is taken. The best adapter is kept in any case."""
+    keep_every: Annotated[int, Field(ge=1)] | None = None
+    """Also keep the checkpoint of every so many steps, for good."""
+    samples: Annotated[int, Field(ge=0, le=100)] = 0
+    """Questions of the validation examples that the model answers at each look, to read along."""
+    track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    """Programs that the live numbers are sent to; their libraries are installed by you. Nothing is sent unless it stands here."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many looks without a better validation loss."""
     checkpointing: Literal["auto", "none", "selective", "full", "offload"] = "auto"

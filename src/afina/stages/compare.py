@@ -36,7 +36,7 @@ from afina.stages import fingerprint
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
-from afina.train.loop import ADAPTER
+from afina.stages.tuned import tuned_model
 from afina.train.loop import STAGE as TRAIN
 
 NAME = STAGE
@@ -56,7 +56,7 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
     base = resolve_base(recipe.base, recipe.revision)
     renderer = build_renderer(recipe, base)
     device = choose_device(recipe.train.device)
-    dtype = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
+    dtype, _why = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
     dtype_name = str(dtype).removeprefix("torch.")
     settings = recipe.compare
     seed = recipe.data.split.seed
@@ -67,7 +67,8 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
             fix=_("raise data.split.test, or add examples"),
         )
     questions = [renderer.written(question) for question in choose_questions(held_out, settings.examples, seed)]
-    contenders = choose_contenders(settings.contenders, run.stage(TRAIN) / ADAPTER)
+    tuned = tuned_model(base, run)
+    contenders = choose_contenders(settings.contenders, base, tuned.base, tuned.adapter)
 
     def work(folder: Path) -> Outcome:
         _check_pattern(settings.pattern, questions, events)
@@ -75,7 +76,7 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
             text = _("only {count} held-out examples: wide intervals; more examples or a larger data.split.test narrow them")
             events.warn(NAME, text.format(count=len(questions)))
         rows = load_rows(run.stage(PREPARE), "test")
-        task = Task(base, renderer.tokenizer, renderer.template, rows, questions, settings.max_new_tokens, dtype, device)
+        task = Task(renderer.tokenizer, renderer.template, rows, questions, settings.max_new_tokens, dtype, device)
         performances = [perform(contender, task, events) for contender in contenders]
         scored = score_answers(performances, questions, settings.pattern)
         comparison = compare_performances(

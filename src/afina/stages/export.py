@@ -46,7 +46,7 @@ from afina.stages import fingerprint
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
-from afina.train.loop import ADAPTER
+from afina.stages.tuned import tuned_model
 from afina.train.loop import STAGE as TRAIN
 
 NAME = "export"
@@ -88,12 +88,12 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     prepared, trained = run.require(PREPARE), run.require(TRAIN)
     base = resolve_base(recipe.base, recipe.revision)
     renderer = build_renderer(recipe, base)
-    adapter = run.stage(TRAIN) / ADAPTER
-    weights = MergedWeights(Checkpoint(base.folder), adapter)
-    plans = {kind: plan_gguf(base, weights, renderer, kind, recipe.name) for kind in kinds(recipe)}
+    tuned = tuned_model(base, run)
+    weights = MergedWeights(Checkpoint(tuned.base.folder), tuned.adapter)
+    plans = {kind: plan_gguf(tuned.base, weights, renderer, kind, recipe.name) for kind in kinds(recipe)}
     held_out = load_conversations(run.stage(PREPARE), "test")
     asked = choose_prompts(held_out, renderer, recipe.export.check_prompts, base.context - recipe.export.check_tokens)
-    model = _Model(recipe, base, adapter, renderer, weights, plans)
+    model = _Model(recipe, tuned.base, tuned.adapter, renderer, weights, plans)
 
     def work(folder: Path) -> Outcome:
         require_disk(folder, _bytes(plans), _("the GGUF files of {name}").format(name=recipe.name))
@@ -174,7 +174,7 @@ class _Model:
 
     recipe: Recipe
     base: Base
-    adapter: Path
+    adapter: Path | None
     renderer: Renderer
     weights: MergedWeights
     plans: dict[Kind, FilePlan]

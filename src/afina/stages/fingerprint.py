@@ -41,6 +41,11 @@ def of_settings(*sections: BaseModel | str | float | tuple[Any, ...] | None) -> 
     return _short("\n".join(part.model_dump_json() if isinstance(part, BaseModel) else repr(part) for part in sections))
 
 
+def settings_by_key(section: BaseModel, prefix: str, *, without: frozenset[str] = frozenset()) -> dict[str, str]:
+    """``train.epochs`` → ``3.0``: each setting as an input of its own, so that a change is told key by key."""
+    return {f"{prefix}.{key}": str(value) for key, value in section.model_dump().items() if key not in without}
+
+
 def of_tokenizer(base: Base) -> str:
     return of_files(path for name in ("config.json", *_TOKENIZER_FILES) if (path := base.folder / name).is_file())
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from afina.core.errors import RecipeError
 from afina.core.files import read_json, write_json
 from afina.core.run import RunFolder
+from afina.core.translation import _
 from afina.data.render import Row
 from afina.data.store import load_rows
 from afina.model.load import choose_device, choose_dtype
@@ -17,6 +19,7 @@ from afina.model.shape import read_shape
 from afina.recipe.recipe import Recipe, Train
 from afina.stages.prepare import NAME as PREPARE
 from afina.train.dry import Setup
+from afina.train.loop import MICRO_TOKENS
 from afina.train.plan import Plan, Rows, Wishes, context_line, context_within, make_plan, require_fit
 from afina.train.saving import Saving
 from afina.train.target import Target, found_target, named_gpu
@@ -89,13 +92,17 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) 
 
 def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measured: bool = False) -> tuple[Setup, Target]:
     """What is run dry, and for which device; ``measured``: with the rate of a device found here."""
+    if recipe.adapter.method == "full":
+        raise RecipeError(
+            _("adapter.method is full: afina plan knows the training of adapters only"), fix="--set adapter.method=lora"
+        )
     config = read_shape(recipe.base, recipe.revision)
     if gpu is not None:
         target = named_gpu(gpu)
         dtype = target.half if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
     else:
         device = torch.device("cpu") if cpu else choose_device(recipe.train.device)
-        dtype = choose_dtype(recipe.train.dtype, device, _parameters(config.to_dict()))
+        dtype = choose_dtype(recipe.train.dtype, device, _parameters(config.to_dict())).dtype
         target = found_target(device, dtype, measured)
     return Setup(config, dtype, recipe.adapter, target.kind), target
 
@@ -122,27 +129,25 @@ def wishes(settings: Train) -> Wishes:
     )
 
 
-def chosen_for(recipe: Recipe, rows: Rows, folder: Path) -> tuple[Train, Saving]:
+def chosen_for(recipe: Recipe, rows: Sequence[Row], folder: Path) -> tuple[Train, Saving]:
     """The settings of a training with every ``auto`` that is about memory filled in. The choice is kept in ``folder``: a training
     that goes on does not choose anew. Raises ResourceError where nothing fits.
     """
     path = folder / CHOICE
-    if not path.is_file():
-        write_json(path, _choose(recipe, rows))
-    choice = read_json(path)
+    asked = {"micro_tokens": recipe.train.micro_tokens, "checkpointing": recipe.train.checkpointing}
+    choice = read_json(path) if path.is_file() else {}
+    if choice.get("asked") != asked:
+        choice = {"asked": asked, **_choose(recipe, sizes_of(rows, recipe.train))}
+        write_json(path, choice)
     settings = recipe.train.model_copy(update={key: choice[key] for key in ("micro_tokens", "checkpointing")})
     return settings, Saving(choice["checkpointing"], choice["mlp_tile"])
 
 
 def _choose(recipe: Recipe, rows: Rows) -> dict[str, object]:
     wanted = wishes(recipe.train)
-    if wanted.micro_tokens is not None and wanted.checkpointing is not None:  # nothing is left to choose
-        return {
-            "micro_tokens": wanted.micro_tokens,
-            "checkpointing": wanted.checkpointing,
-            "mlp_tile": None,
-            "needed_bytes": None,
-        }
+    if recipe.adapter.method == "full" or None not in (wanted.micro_tokens, wanted.checkpointing):  # nothing is left to choose
+        micro_tokens, checkpointing = wanted.micro_tokens or MICRO_TOKENS, wanted.checkpointing or "none"
+        return {"micro_tokens": micro_tokens, "checkpointing": checkpointing, "mlp_tile": None, "needed_bytes": None}
     setup, target = situation(recipe)
     found: Plan = make_plan(setup, target, rows, wanted)
     require_fit(found)

@@ -13,7 +13,7 @@ from typing import Any
 
 from afina.core.events import Events, StageFinished, StageSkipped, StageStarted
 from afina.core.files import read_json, write_json
-from afina.core.run import Manifest, RunFolder
+from afina.core.run import Manifest, RunFolder, differences
 from afina.core.translation import _
 
 STARTED = "started.json"  # the inputs of a stage that is not finished
@@ -52,9 +52,8 @@ def run_stage(run: RunFolder, events: Events, stage: StageWork) -> Manifest:
         events.info(stage.name, _("changed: {what}; the earlier result is kept in {folder}").format(what=changed, folder=aside))
     folder = run.stage(stage.name)
     started_with = folder / STARTED
-    same = started_with.is_file() and read_json(started_with) == dict(stage.inputs)
-    if folder.exists() and not (stage.resumable and same):
-        shutil.rmtree(folder)  # what a killed run left, of no use to this one
+    if folder.exists():
+        _go_on_or_begin_anew(run, events, stage, started_with)
     write_json(started_with, dict(stage.inputs))
     events.emit(StageStarted(stage.name, stage.plan))
     start = time.monotonic()
@@ -70,3 +69,23 @@ def run_stage(run: RunFolder, events: Events, stage: StageWork) -> Manifest:
     started_with.unlink()
     events.emit(StageFinished(stage.name, seconds, outcome.summary))
     return manifest
+
+
+def _go_on_or_begin_anew(run: RunFolder, events: Events, stage: StageWork, started_with: Path) -> None:
+    """What a killed or stopped run left: gone on with where that is possible, else out of the way.
+
+    A half-done training with other inputs is hours of work: it is set aside with the difference, and not deleted.
+    """
+    before = read_json(started_with) if started_with.is_file() else None
+    if stage.resumable and before == dict(stage.inputs):
+        return
+    if stage.resumable and before is not None and len(list(run.stage(stage.name).iterdir())) > 1:
+        folder = run.set_aside(stage.name)
+        events.warn(
+            stage.name,
+            _("not gone on with, for something changed: {what}; what was done is kept in {folder}").format(
+                what=", ".join(differences(before, stage.inputs)), folder=folder
+            ),
+        )
+    else:
+        shutil.rmtree(run.stage(stage.name))

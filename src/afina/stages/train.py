@@ -1,13 +1,14 @@
-"""Train: a LoRA or QLoRA adapter on the prepared rows."""
+"""Train: a LoRA or QLoRA adapter, or all weights of a small model, on the prepared rows."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from afina.core.errors import QualityError
 from afina.core.events import Events
@@ -16,20 +17,28 @@ from afina.core.run import RunFolder
 from afina.core.translation import _
 from afina.core.units import format_bytes, format_count
 from afina.data.render import Row
-from afina.data.store import load_rows
-from afina.model import lora
-from afina.model.base import describe, resolve_base
+from afina.data.store import load_conversations, load_rows
+from afina.model.base import Base, describe, resolve_base
 from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
-from afina.recipe.recipe import Recipe
+from afina.model.lora import add_lora
+from afina.recipe.recipe import Adapter, Recipe
 from afina.stages import fingerprint
-from afina.stages.plan import chosen_for, sizes_of
+from afina.stages.plan import chosen_for
 from afina.stages.prepare import NAME as PREPARE
+from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
-from afina.train import loop
+from afina.train import diagnose, loop, step
+from afina.train.checkpoint import Checkpoints
+from afina.train.memory import peak_bytes
+from afina.train.optimize import require_optimizer
+from afina.train.sample import sampler
 from afina.train.saving import apply_saving
-from afina.train.step import prepare as prepare_step
+from afina.train.track import require_trackers, tracked
+from afina.train.trainee import ADAPTER, FULL, Trainee, adapter_on, whole_model
 
 NAME = loop.STAGE
+# What changes memory, speed or what is shown, and not what is learned: a training goes on with other values of these.
+_NOT_OF_THE_RESULT = frozenset({"micro_tokens", "checkpointing", "save_every", "keep", "keep_every", "samples", "track"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class TrainResult:
     trained_parameters: int
     device: str
     dtype: str
-    adapter: Path
+    weights: Path  # folder of the adapter, or of the whole model
+    choices: Mapping[str, Any] = field(default_factory=dict)  # what ``auto`` stood for, see plan.py
 
 
 def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
@@ -53,62 +63,104 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     base = resolve_base(recipe.base, recipe.revision)
     prepared = run.require(PREPARE)
     device = choose_device(recipe.train.device)
-    dtype = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
+    require_optimizer(recipe.train, device)
+    require_trackers(recipe.train.track)
+    dtype, why = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
     rows, val_rows = (prepared_rows(run, side) for side in ("train", "val"))
     steps = loop.planned_steps(rows, recipe.train)
     torch.set_num_threads(choose_threads(base.config))
+    inputs = {
+        "prepare": fingerprint.of_stage(prepared),
+        "base": fingerprint.of_base(base),
+        "hardware": f"{device.type} {dtype} {torch.get_num_threads()}",
+        **fingerprint.settings_by_key(recipe.adapter, "adapter"),
+        **fingerprint.settings_by_key(recipe.train, "train", without=_NOT_OF_THE_RESULT),
+    }
 
     def work(folder: Path) -> Outcome:
-        settings, saving = chosen_for(recipe, sizes_of(rows, recipe.train), folder)  # before the weights take memory
-        model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize)
-        lora.add_lora(model, recipe.adapter, recipe.train.seed)
-        for remark in prepare_step(model):
+        settings, saving = chosen_for(recipe, rows, folder)  # before the weights take memory
+        model, trainee = _load(recipe, base, dtype, device)
+        for remark in step.prepare(model):
             events.info(NAME, remark)
         apply_saving(model, saving)
-        trained_parameters = sum(parameter.numel() for parameter in lora.trained_parameters(model).values())
-        require_disk(folder, 5 * 4 * trained_parameters, _("the adapter and its checkpoints"))
-        trained = loop.train(model, rows, val_rows, settings, recipe.adapter, recipe.base, folder, events)
-        _require_a_difference(model)
-        (folder / loop.CHECKPOINT).unlink(missing_ok=True)  # a finished training is not resumed
-        adapter = folder / loop.ADAPTER
+        _tell_before_start(recipe, rows, model, events)
+        trained_parameters = sum(parameter.numel() for parameter in trainee.parameters.values())
+        checkpoints = recipe.train.keep + 2  # the kept ones, the one that is being written, and the best weights
+        require_disk(folder, checkpoints * 3 * 4 * trained_parameters, _("the adapter and its checkpoints"))
+        with (
+            tracked(recipe.train.track, recipe.name, folder, inputs, NAME) as listeners,
+            events.heard_by(*listeners),
+        ):
+            sample = _sampler(recipe, run, base, model, events)
+            trained = loop.train(model, rows, val_rows, settings, trainee, folder, events, sample)
+        if not trainee.has_learned():
+            raise QualityError(
+                _("the training changed nothing: every update is zero"), fix=_("raise train.learning_rate or train.epochs")
+            )
+        Checkpoints(folder / loop.CHECKPOINTS, 1, recipe.train.keep, recipe.train.keep_every).clear()
         result = {
             **asdict(trained),
             "peak_bytes": peak_bytes(device),
             "trained_parameters": trained_parameters,
             "device": str(device),
             "dtype": str(dtype).removeprefix("torch."),
+            "choices": {"micro_tokens": settings.micro_tokens, **asdict(saving)},
         }
-        return Outcome(result, sorted(adapter.iterdir()), _summary(trained, peak_bytes(device)))
+        return Outcome(result, sorted((folder / _left(recipe)).iterdir()), _summary(trained, peak_bytes(device)))
 
-    quantized = _(" on 4-bit weights") if recipe.adapter.quantize == "nf4" else ""
     manifest = run_stage(
         run,
         events,
         StageWork(
             name=NAME,
-            inputs={
-                "prepare": fingerprint.of_stage(prepared),
-                "base": fingerprint.of_base(base),
-                "recipe": fingerprint.of_settings(recipe.adapter, recipe.train),
-                "hardware": f"{device.type} {dtype} {torch.get_num_threads()}",
-            },
-            plan=_(
-                "LoRA rank {rank}{quantized} on {base}: {rows} rows, {tokens} tokens, {steps} steps; {dtype} on {device}"
-            ).format(
-                rank=recipe.adapter.rank,
-                quantized=quantized,
+            inputs=inputs,
+            plan=_("{method} on {base}: {rows} rows, {tokens} tokens, {steps} steps; {dtype} on {device}: {why}").format(
+                method=_method_words(recipe.adapter),
                 base=describe(base),
                 rows=len(rows),
-                tokens=format_count(sum(len(row.ids) for step in steps for row in step)),
+                tokens=format_count(sum(len(row.ids) for rows_of_step in steps for row in rows_of_step)),
                 steps=len(steps),
                 dtype=str(dtype).removeprefix("torch."),
                 device=_device_words(device),
+                why=why,
             ),
             work=work,
             resumable=True,
         ),
     )
-    return TrainResult(**manifest.result, adapter=run.stage(NAME) / loop.ADAPTER)
+    return TrainResult(**manifest.result, weights=run.stage(NAME) / _left(recipe))
+
+
+def _load(recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device) -> tuple[PreTrainedModel, Trainee]:
+    """The model, and what of it is trained."""
+    if recipe.adapter.method == "full":
+        model = load_model(base, dtype=torch.float32, device=device)
+        return model, whole_model(model, base, dtype)
+    model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize)
+    add_lora(model, recipe.adapter, recipe.train.seed)
+    return model, adapter_on(model, recipe.adapter, recipe.base)
+
+
+def _left(recipe: Recipe) -> str:
+    """The folder below the stage's that holds what was trained."""
+    return FULL if recipe.adapter.method == "full" else ADAPTER
+
+
+def _tell_before_start(recipe: Recipe, rows: Sequence[Row], model: PreTrainedModel, events: Events) -> None:
+    trained_share = sum(row.trained_tokens for row in rows) / sum(len(row.ids) for row in rows)
+    rate, method = recipe.train.learning_rate, recipe.adapter.method
+    for text in diagnose.before_start(trained_share, rate, method, model.num_parameters()):
+        events.warn(NAME, text)
+
+
+def _sampler(recipe: Recipe, run: RunFolder, base: Base, model: PreTrainedModel, events: Events) -> Callable[[int], None] | None:
+    """What lets the model answer some validation questions at each look, where the recipe asks for it."""
+    talks = load_conversations(run.stage(PREPARE), "val")[: recipe.train.samples]
+    if not talks:
+        return None
+    renderer = build_renderer(recipe, base)
+    written = [renderer.written(talk) for talk in talks]
+    return sampler(model, base.family, renderer.tokenizer, renderer.template, written, events, NAME)
 
 
 def prepared_rows(run: RunFolder, side: str) -> list[Row]:
@@ -116,24 +168,12 @@ def prepared_rows(run: RunFolder, side: str) -> list[Row]:
     return list(load_rows(run.stage(PREPARE), side))
 
 
-def peak_bytes(device: torch.device) -> int:
-    """The most memory that the process held so far: on the GPU, else resident in RAM (0 where the system does not tell)."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
-        return 0
-    import resource  # not on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _require_a_difference(model: nn.Module) -> None:
-    """A training that leaves every B where it began gives the base back: that is never a success."""
-    if not any(layer.has_learned() for _name, layer in lora.lora_layers(model)):
-        raise QualityError(
-            _("the training changed nothing: every update is zero"), fix=_("raise train.learning_rate or train.epochs")
-        )
+def _method_words(adapter: Adapter) -> str:
+    if adapter.method == "full":
+        return _("all weights")
+    bits = {"int8": 8, "nf4": 4}.get(adapter.quantize)
+    quantized = "" if bits is None else _(" on {bits}-bit weights").format(bits=bits)
+    return _("LoRA rank {rank}{quantized}").format(rank=adapter.rank, quantized=quantized)
 
 
 def _device_words(device: torch.device) -> str:

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -29,9 +30,9 @@ from afina.recipe.recipe import Adapter
 from afina.train import attention, loss
 from afina.train.attention import Layout
 from afina.train.last_layer import prune_last_layer
-from afina.train.live import RAM, LiveStorages
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss
+from afina.train.storages import RAM, LiveStorages, Within
 
 CPU = torch.device("cpu")
 CUDA_GRANULE, CPU_GRANULE = 512, 64  # bytes: what torch's allocators round up to
@@ -39,22 +40,17 @@ CUDA_GRANULE, CPU_GRANULE = 512, 64  # bytes: what torch's allocators round up t
 Kind = Literal["cpu", "cuda"]
 
 
-def _first(args: tuple[Any, ...]) -> int:
-    tensor: Tensor = args[0]
-    return tensor.numel() * tensor.element_size()
-
-
 def _while_decoding(args: tuple[Any, ...]) -> int:
     """What ``frozen.decode`` holds on the CPU: the numbers in float32, and codes or a second copy of the numbers."""
     kind, (rows, columns), _parts, after = args
-    count, in_float32 = rows * columns, after.dtype == torch.float32
-    numbers = 0 if in_float32 else 4 * count - after.element_size() * count
+    count = int(rows * columns)
+    numbers = count * (4 - int(after.element_size()))
     return numbers + (2 * count if kind == "nf4" else 4 * count)
 
 
-# logsumexp keeps exp(x - max). On CUDA a weight is decoded by a kernel that needs nothing more.
-CUDA_WITHIN = {torch.ops.aten.logsumexp: _first}
-CPU_WITHIN = {torch.ops.aten.logsumexp: _first, torch.ops.afina.decoded: _while_decoding}
+# On CUDA a weight is decoded by a kernel that needs nothing more.
+CUDA_WITHIN: Mapping[Any, Within] = MappingProxyType({})
+CPU_WITHIN: Mapping[Any, Within] = MappingProxyType({torch.ops.afina.decoded: _while_decoding})
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
     """The dry run of a model with so many layers, all of them run."""
     granule, within = (CUDA_GRANULE, CUDA_WITHIN) if setup.kind == "cuda" else (CPU_GRANULE, CPU_WITHIN)
     live = LiveStorages(granule, within, {torch.ops.afina.decoded: "quantization"})
-    packed = _packed(batch)
+    packed = packed_of(batch)
     with FakeTensorMode(), live, _attention(live, setup.kind), _chunks_of(setup.kind):
         model, trained = _fake_model(setup, layers, live)
         apply_saving(model, saving, _CountedCopies(live))
@@ -230,7 +226,7 @@ def _as_gradient(live: LiveStorages, leaf: Tensor) -> None:
         live.assign(leaf.grad, "gradients")
 
 
-def _packed(batch: Batch) -> Packed:
+def packed_of(batch: Batch) -> Packed:
     """A micro-batch of these sizes, its rows as long as the longest one; the trained tokens are the last ones."""
     starts = [*range(0, batch.tokens, batch.longest), batch.tokens]
     positions = [place % batch.longest for place in range(batch.tokens)]

@@ -1,110 +1,68 @@
-"""Memory and arithmetic of tensor code, followed operation by operation: a dispatch mode that knows which storages are alive.
-
-Under ``FakeTensorMode`` no tensor has data, so that a model of 8 billion parameters can be followed on a laptop. What an
-operation allocates inside itself is not seen: where that is much, it must be told.
-"""
+"""The numbers of a training while it runs: speed, shares, memory, and the time that is left by the steps that were measured."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import statistics
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import flop_registry
 
-RAM = "ram"  # the category of what is kept outside the device: it is not part of the device's total
+from afina.core.translation import _
+from afina.core.units import format_bytes, format_duration, format_share
+from afina.data.render import Row
+from afina.train.memory import held_bytes, peak_bytes
 
-
-Within = Callable[[tuple[Any, ...]], int]  # arguments of an operation → bytes that it holds inside itself, its result left out
+_RECENT = 20  # steps whose median speed foretells the rest
 
 
-class LiveStorages(TorchDispatchMode):
-    """Bytes of living storages by category, their peak, and the floating-point operations done.
+class Live:
+    """Measures as the training goes. ``steps``: the rows of every step of the run; a look follows every ``looks_every``."""
 
-    ``granule``: what an allocation is rounded up to. ``within``: operations that hold something inside themselves. A storage
-    belongs to the category that ``results`` names for the operation that made it, else to the one in force then, until ``assign``
-    gives it to another.
-    """
+    def __init__(self, steps: Sequence[Sequence[Row]], looks_every: int, device: torch.device) -> None:
+        self._device = device
+        self._tokens = [sum(len(row.ids) for row in rows) for rows in steps]
+        self._trained = [sum(row.trained_tokens for row in rows) for rows in steps]
+        self._tokens_left = [0, *accumulate(reversed(self._tokens))][::-1]  # after each step
+        self._looks_every = looks_every
+        self._recent: deque[float] = deque(maxlen=_RECENT)  # seconds a token
+        self._look_seconds: deque[float] = deque(maxlen=_RECENT)
+        self._held_out: float | None = None
 
-    def __init__(self, granule: int, within: Mapping[Any, Within], results: Mapping[Any, str]) -> None:
-        super().__init__()
-        self._granule, self._within, self._results = granule, within, results
-        self._living: weakref.WeakKeyDictionary[torch.UntypedStorage, list[Any]] = weakref.WeakKeyDictionary()
-        self._category = "activations"
-        self.by_category: dict[str, int] = {}
-        self.total = 0
-        self.peak = 0
-        self.at_peak: dict[str, int] = {}
-        self.ram_peak = 0
-        self.flops = 0
+    def looked(self, seconds: float, held_out: float | None) -> None:
+        self._look_seconds.append(seconds)
+        self._held_out = held_out
 
-    @contextmanager
-    def category(self, name: str) -> Iterator[None]:
-        """What is made in the block belongs to ``name``."""
-        before, self._category = self._category, name
-        try:
-            yield
-        finally:
-            self._category = before
+    def values(self, step: int, seconds: float, loss: float, smoothed_loss: float) -> dict[str, float]:
+        """The numbers of ``step`` (from 1), which took ``seconds``."""
+        tokens, trained = self._tokens[step - 1], self._trained[step - 1]
+        self._recent.append(seconds / tokens)
+        return {
+            "loss": loss,
+            "smoothed_loss": smoothed_loss,
+            "tokens": float(tokens),
+            "trained_tokens": float(trained),
+            "tokens_per_second": tokens / max(seconds, 1e-9),
+            "trained_tokens_per_second": trained / max(seconds, 1e-9),
+            "memory_bytes": float(held_bytes(self._device)),
+            "peak_memory_bytes": float(peak_bytes(self._device)),
+            "seconds_left": self._seconds_left(step),
+        }
 
-    def enter_category(self, name: str) -> None:
-        self._category = name
+    def note(self, values: dict[str, float]) -> str:
+        """``loss 1.234 (1.301) · held-out 1.41 · 5,120 tokens/s, 40 % trained · 912 MiB · 3 min 05 s left``."""
+        text = _("loss {smoothed:.3f} (this step {loss:.3f})").format(smoothed=values["smoothed_loss"], loss=values["loss"])
+        if self._held_out is not None:
+            text += " · " + _("held-out {loss:.3f}").format(loss=self._held_out)
+        text += " · " + _("{rate:,.0f} tokens/s, {share} of them trained").format(
+            rate=values["tokens_per_second"], share=format_share(values["trained_tokens"] / values["tokens"])
+        )
+        if values["memory_bytes"]:
+            text += f" · {format_bytes(int(values['memory_bytes']))}"
+        return text + " · " + _("{time} left").format(time=format_duration(values["seconds_left"]))
 
-    def assign(self, tensor: Tensor, name: str) -> None:
-        """Gives the storage of ``tensor``, known or not, to ``name``."""
-        self._follow(tensor, name)
-        entry = self._living[tensor.untyped_storage()]
-        self._count(entry[0], -entry[1])
-        entry[0] = name
-        self._count(name, entry[1])
-
-    def begin_peak(self) -> None:
-        """From here on the peak is sought anew."""
-        self.peak, self.at_peak, self.ram_peak = self.total, dict(self.by_category), self.by_category.get(RAM, 0)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func.namespace == "prim":  # questions about a tensor
-            return out
-        packet = func._overloadpacket
-        if packet in flop_registry:
-            self.flops += int(flop_registry[packet](*args, **(kwargs or {}), out_val=out))
-        name = self._results.get(packet, self._category)
-        for leaf in tree_iter(out):
-            if isinstance(leaf, Tensor):
-                self._follow(leaf, name)
-        if packet in self._within:
-            self._note_peak(self._within[packet](args), name)
-        return out
-
-    def _follow(self, tensor: Tensor, name: str) -> None:
-        storage = tensor.untyped_storage()
-        if storage in self._living:
-            return
-        size = -(-storage.nbytes() // self._granule) * self._granule
-        entry = [name, size]
-        self._living[storage] = entry
-        self._count(name, size)
-        weakref.finalize(storage, self._forget, entry)
-
-    def _forget(self, entry: list[Any]) -> None:
-        self._count(entry[0], -entry[1])
-
-    def _count(self, name: str, size: int) -> None:
-        self.by_category[name] = self.by_category.get(name, 0) + size
-        if name == RAM:
-            self.ram_peak = max(self.ram_peak, self.by_category[RAM])
-            return
-        self.total += size
-        if size > 0:
-            self._note_peak(0, name)
-
-    def _note_peak(self, within: int, name: str) -> None:
-        if self.total + within > self.peak:
-            self.peak, self.at_peak = self.total + within, dict(self.by_category)
-            self.at_peak[name] = self.at_peak.get(name, 0) + within
+    def _seconds_left(self, step: int) -> float:
+        looks = (len(self._tokens) - step) / self._looks_every
+        a_look = statistics.fmean(self._look_seconds) if self._look_seconds else 0.0
+        return self._tokens_left[step] * statistics.median(self._recent) + looks * a_look

@@ -44,39 +44,54 @@ def head_of(model: PreTrainedModel) -> Head:
 def summed_loss(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     """Sum of next-token cross-entropy, float32.
 
-    ``hidden`` (N, D) the rows that predict a trained token; ``head`` is frozen; ``targets`` (N,) int64. A sum and not a mean: the
-    step divides once by its trained tokens, so the result does not depend on how it was cut into micro-batches.
+    ``hidden`` (N, D) the rows that predict a trained token; ``targets`` (N,) int64. A sum and not a mean: the step divides once
+    by its trained tokens, so the result does not depend on how it was cut into micro-batches.
     """
-    total: Tensor = _SummedCrossEntropy.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    total: Tensor = _SummedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, head.weight, head.bias, head, targets
+    )
     return total
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
-    """The gradient of ``hidden`` is made in the forward pass, chunk by chunk, while the logits are there."""
+    """The gradients of ``hidden``, and of an output layer that is trained, are made in the forward pass, chunk by chunk, while
+    the logits are there.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
-        rows = max(16, CHUNK_BYTES[hidden.device.type] // (4 * head.weight.shape[0]))
-        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, targets: Tensor) -> Tensor:
+        rows = max(16, CHUNK_BYTES[hidden.device.type] // (4 * weight.shape[0]))
+        d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, hidden.shape[0], rows):
-            wanted = targets[start : start + rows]
-            logits = head.logits(hidden[start : start + rows])  # (rows, V)
+            part, wanted = hidden[start : start + rows], targets[start : start + rows]
+            logits = head.logits(part)  # (rows, V)
             log_probability = logits.log_softmax(1)
             total -= log_probability.gather(1, wanted[:, None]).sum()
-            if gradient is None:
+            if d_hidden is None:
                 continue
             slope = log_probability.exp_()  # softmax: d loss / d logits, but for the target's -1
             slope[torch.arange(len(wanted), device=slope.device), wanted] -= 1
             if head.softcap is not None:
                 slope *= 1 - (logits / head.softcap) ** 2
             del logits
-            gradient[start : start + rows] = slope.to(head.weight.dtype) @ head.weight
-        if gradient is not None:
-            ctx.save_for_backward(gradient.mul_(head.scale) if head.scale != 1 else gradient)
+            if head.scale != 1:
+                slope *= head.scale
+            if d_bias is not None:
+                d_bias += slope.sum(0)
+            slope = slope.to(weight.dtype)
+            d_hidden[start : start + rows] = slope @ weight
+            if d_weight is not None:
+                d_weight += slope.t() @ part
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        ctx.dtype = weight.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grads[0].to(gradient.dtype), None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        d_hidden, d_weight, d_bias = (
+            None if part is None else (part * grads[0].to(part.dtype)).to(ctx.dtype) for part in ctx.saved_tensors
+        )
+        return d_hidden, d_weight, d_bias, None, None

@@ -17,8 +17,8 @@ from afina.core.errors import ResourceError
 from afina.core.translation import _
 from afina.core.units import format_bytes
 from afina.train.dry import Batch, Setup, dry_run
-from afina.train.live import RAM
 from afina.train.saving import Checkpointing, Saving
+from afina.train.storages import RAM
 from afina.train.target import COPY_BYTES_A_SECOND, Target
 
 # Share of the tensors' peak that torch's allocators lose between them (modelled; bench/plan.py measures it on the CPU).

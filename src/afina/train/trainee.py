@@ -1,0 +1,90 @@
+"""What is trained: the adapter on a frozen base, or all weights; and how the best of it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from afina.model.adapter import save_adapter
+from afina.model.base import Base
+from afina.model.full import require_same_names, save_full
+from afina.model.lora import adapter_tensors, lora_layers, trained_parameters
+from afina.recipe.recipe import Adapter
+
+ADAPTER, FULL = "adapter", "model"
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """``parameters``: float32, by the names under which they are kept; each is there once, tied ones too.
+
+    ``publish`` brings their values into the model where it computes with copies of them. ``save`` writes what is trained into a
+    training's folder, whole or not at all. ``has_learned``: whether it is no longer what it was at the start.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    publish: Callable[[], None]
+    save: Callable[[Path], None]
+    has_learned: Callable[[], bool]
+
+
+def adapter_on(model: PreTrainedModel, adapter: Adapter, base_name: str) -> Trainee:
+    """The LoRA adapter that is on ``model``."""
+    parameters = trained_parameters(model)
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    return Trainee(
+        parameters,
+        publish=lambda: None,
+        save=lambda folder: save_adapter(folder / ADAPTER, adapter, base_name, adapter_tensors(model)),
+        has_learned=lambda: any(layer.has_learned() for _name, layer in lora_layers(model)),
+    )
+
+
+def whole_model(model: PreTrainedModel, base: Base, dtype: torch.dtype) -> Trainee:
+    """All weights of ``model``, which is in float32. In a smaller ``dtype`` it computes from here on with rounded copies.
+
+    The gradients of the copies are added up in float32, micro-batch after micro-batch, and small steps are not lost.
+    """
+    own = dict(model.named_parameters())
+    require_same_names(own, base)
+    model.requires_grad_(True)
+    masters = own if dtype == torch.float32 else {name: _master_of(parameter, dtype) for name, parameter in own.items()}
+
+    @torch.no_grad()
+    def publish() -> None:
+        for name, master in masters.items():
+            if master is not own[name]:
+                own[name].copy_(master)
+
+    before = _norms(masters)
+    return Trainee(
+        masters,
+        publish,
+        save=lambda folder: save_full(folder / FULL, masters, base),
+        has_learned=lambda: _norms(masters) != before,
+    )
+
+
+def _norms(parameters: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(parameter.detach().norm(dtype=torch.float64)) for name, parameter in parameters.items()}
+
+
+def _master_of(parameter: nn.Parameter, dtype: torch.dtype) -> nn.Parameter:
+    """The parameter's float32 values; the parameter itself goes over to ``dtype`` and hands its gradients on."""
+    master = nn.Parameter(parameter.detach().clone())
+    parameter.data = parameter.data.to(dtype)
+
+    def hand_on(copy: Tensor) -> None:
+        if copy.grad is not None:
+            gradient = copy.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            copy.grad = None
+
+    parameter.register_post_accumulate_grad_hook(hand_on)
+    return master

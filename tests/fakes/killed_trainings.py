@@ -1,0 +1,65 @@
+"""Trains again and again and kills itself at random moments, as a program: what tests/train/test_killed.py starts.
+
+    python -m tests.fakes.killed_trainings BASE FOLDER KILLS SEED [full]
+
+Each training runs in a process of its own, forked here, where torch is loaded already. The last line of the output is JSON:
+``kills`` that hit a training at work, ``finished`` trainings, how many of these were ``equal`` bit for bit to the one that was
+left alone, and ``resumed``, how many started from a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.fakes.training import ADAPTER, ALL_WEIGHTS, run_training, weights_of
+
+
+def main(base: Path, folder: Path, wanted: int, seed: int, method: str) -> None:
+    dice = random.Random(seed)
+    adapter = ALL_WEIGHTS if method == "full" else ADAPTER
+    settings: dict[str, Any] = {"adapter": adapter, "save_every": 1, "epochs": 3, "neftune": 5.0}
+    started = time.monotonic()
+    assert not run_and_kill(base, folder / "alone", None, settings)
+    seconds = time.monotonic() - started
+    alone = weights_of(folder / "alone")
+    kills = finished = equal = resumed = 0
+    while kills < wanted or finished == 0:
+        place = folder / f"round-{finished}"
+        while True:
+            resumed += any(place.glob("checkpoints/step-*"))
+            if not run_and_kill(base, place, dice.uniform(0, seconds) if kills < wanted else None, settings):
+                break
+            kills += 1
+        finished += 1
+        left = weights_of(place)
+        equal += left.keys() == alone.keys() and all(torch.equal(left[name], alone[name]) for name in alone)
+    print(json.dumps({"kills": kills, "finished": finished, "equal": equal, "resumed": resumed}))
+
+
+def run_and_kill(base: Path, folder: Path, after: float | None, settings: dict[str, Any]) -> bool:
+    """Whether the training was killed ``after`` these seconds; False where it came to its end."""
+    sys.stdout.flush()
+    process = os.fork()
+    if process == 0:
+        run_training(base, folder, **settings)
+        os._exit(0)
+    if after is not None:
+        time.sleep(after)
+        os.kill(process, signal.SIGKILL)  # a finished child waits for us: its number is still its own
+    _process, status = os.waitpid(process, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
