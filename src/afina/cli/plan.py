@@ -39,8 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """0 where the training fits, else 4, the code of ResourceError."""
     if args.table:
         return _print_table(args)
-    from afina.stages.plan import plan, prepared_sizes
-    from afina.train.plan import Rows
+    from afina.stages.plan import assumed_sizes, plan, prepared_sizes
 
     if (args.target is None) == (args.base is None):
         raise RecipeError(
@@ -51,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if args.tokens < 2:
             raise RecipeError(_("--tokens {count}: at least 2").format(count=args.tokens), fix=_("write --tokens 2048"))
         recipe = _recipe_around(args.base, args.set)
-        rows = Rows(args.tokens, max(args.tokens, recipe.train.batch_tokens), 1.0)
+        rows = assumed_sizes(args.tokens, recipe.train)
     else:
         recipe = load_target(args)
         rows = prepared_sizes(recipe, RunFolder(args.runs / recipe.name))
@@ -133,11 +132,10 @@ def _category(name: str) -> str:
 
 def _print_table(args: argparse.Namespace) -> int:
     """Markdown on standard output: a row a shape and way, a column a size of card."""
-    from afina.model.shape import shape_names
-    from afina.stages.plan import CARD_SIZES, context_row
+    from afina.stages.plan import CARD_SIZES, context_row, known_shapes
 
     table: dict[str, dict[str, tuple[int, ...]]] = {}
-    for shape in [args.base] if args.base else shape_names():
+    for shape in [args.base] if args.base else known_shapes():
         for quantize in ("none", "nf4"):
             print(f"{shape}, {quantize} …", file=sys.stderr)
             recipe = _recipe_around(shape, ["adapter.rank=32", *args.set, f"adapter.quantize={quantize}"])

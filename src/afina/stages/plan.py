@@ -15,10 +15,10 @@ from afina.core.translation import _
 from afina.data.render import Row
 from afina.data.store import load_rows
 from afina.model.load import choose_device, choose_dtype
-from afina.model.shape import read_shape
+from afina.model.shape import read_shape, shape_names
 from afina.recipe.recipe import Recipe, Train
 from afina.stages.prepare import NAME as PREPARE
-from afina.train.dry import Setup
+from afina.train.dry import Setup, parameters_of
 from afina.train.loop import MICRO_TOKENS
 from afina.train.plan import Plan, Rows, Wishes, context_line, context_within, make_plan, require_fit
 from afina.train.saving import Saving
@@ -102,7 +102,7 @@ def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measure
         dtype = target.half if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
     else:
         device = torch.device("cpu") if cpu else choose_device(recipe.train.device)
-        dtype = choose_dtype(recipe.train.dtype, device, _parameters(config.to_dict())).dtype
+        dtype = choose_dtype(recipe.train.dtype, device, parameters_of(config)).dtype
         target = found_target(device, dtype, measured)
     return Setup(config, dtype, recipe.adapter, target.kind), target
 
@@ -111,6 +111,16 @@ def prepared_sizes(recipe: Recipe, run: RunFolder) -> Rows:
     """What the run's prepared rows ask for."""
     run.require(PREPARE)
     return sizes_of(load_rows(run.stage(PREPARE), "train"), recipe.train)
+
+
+def assumed_sizes(longest: int, settings: Train) -> Rows:
+    """For a plan without data: rows of so many tokens, all of them trained."""
+    return Rows(longest, max(longest, settings.batch_tokens), 1.0)
+
+
+def known_shapes() -> list[str]:
+    """The names of the shapes that come with afina."""
+    return shape_names()
 
 
 def sizes_of(rows: Iterable[Row], settings: Train) -> Rows:
@@ -152,13 +162,6 @@ def _choose(recipe: Recipe, rows: Rows) -> dict[str, object]:
     found: Plan = make_plan(setup, target, rows, wanted)
     require_fit(found)
     return {**found.choices, "needed_bytes": found.chosen.needed_bytes}
-
-
-def _parameters(config: Mapping[str, object]) -> int:
-    """About how many parameters a configuration makes, from its sizes."""
-    sizes = {name: int(str(config[name])) for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")}
-    layer = sizes["hidden_size"] * (4 * sizes["hidden_size"] + 3 * sizes["intermediate_size"])
-    return sizes["num_hidden_layers"] * layer + sizes["vocab_size"] * sizes["hidden_size"]
 
 
 def context_row(base: str, recipe: Recipe, sizes: tuple[int, ...] = CARD_SIZES) -> tuple[int, ...]:

@@ -221,6 +221,12 @@ def _fake_model(setup: Setup, layers: int, live: LiveStorages) -> tuple[PreTrain
     return model, trained
 
 
+def parameters_of(config: PreTrainedConfig) -> int:
+    """How many parameters a model of this configuration has."""
+    with FakeTensorMode():
+        return sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+
+
 def _as_gradient(live: LiveStorages, leaf: Tensor) -> None:
     if leaf.grad is not None:
         live.assign(leaf.grad, "gradients")
@@ -273,15 +279,17 @@ def _attention(live: LiveStorages, kind: Kind) -> Iterator[None]:
         value: Tensor,
         _mask: Tensor | None,
         *,
-        layout: Layout,
+        layout: Layout | None = None,
         softcap: float | None = None,
         **_options: Any,
     ) -> tuple[Tensor, None]:
-        if layout.take is not None:
+        whole = attention.Document((0, query.shape[2]), (0, query.shape[2]))  # a family whose rows are computed one by one
+        documents = (whole,) if layout is None else layout.documents
+        if layout is not None and layout.take is not None:
             key, value = layout.take(key, value)
         q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D), (T, K, D)
         fused = kind == "cuda" and q.dtype != torch.float32 and softcap is None
-        out: Tensor = _Attention.apply(q, k, v, live, layout.documents, fused, softcap is not None)  # type: ignore[no-untyped-call]
+        out: Tensor = _Attention.apply(q, k, v, live, documents, fused, softcap is not None)  # type: ignore[no-untyped-call]
         return out[None], None
 
     AttentionInterface.register(attention.NAME, dry)
