@@ -17,7 +17,7 @@ from afina.data.render import Row
 from afina.model.adapter import save_adapter
 from afina.model.base import resolve_base
 from afina.model.load import load_model
-from afina.model.lora import adapter_tensors, add_lora, lora_layers
+from afina.model.lora import adapter_tensors, add_lora, lora_layers, trained_parameters
 from afina.recipe.recipe import Adapter
 from afina.train.step import mean_loss, packed_loss, prepare
 from tests.fakes.models import FAMILIES, write_model
@@ -172,3 +172,29 @@ def test_a_quantized_base_is_close_to_the_dense_one_and_trains(
     add_lora(quantized, Adapter(rank=4), seed=1)
     packed_loss(quantized, pack(rows)).backward()
     assert all(layer.b.grad is not None and layer.b.grad.abs().max() > 0 for _name, layer in lora_layers(quantized))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_compiled_layers_give_the_same_loss_and_gradients(family: str, tmp_path: Path) -> None:
+    base = resolve_base(str(write_model(tmp_path, family, num_hidden_layers=3)))
+    rows = made_up_rows(6, shared=20)
+    found = []
+    for compiled in (False, True):
+        model = load_model(base, dtype=torch.float32, device=CPU)
+        add_lora(model, Adapter(rank=4), seed=3)
+        for number, layer in enumerate(layer for _name, layer in lora_layers(model)):
+            torch.manual_seed(number)
+            layer.b.data.normal_(std=0.05)
+            layer.requires_grad_(True)
+        prepare(model, compiled=compiled)
+        loss = torch.stack([packed_loss(model, batch) for batch in micro_batches(rows, 200)]).sum()
+        loss.backward()
+        found.append((loss.detach(), {name: p.grad for name, p in trained_parameters(model).items()}))
+    (plain, gradients), (loss, compiled_gradients) = found
+    torch.testing.assert_close(loss, plain, rtol=1e-5, atol=0)
+    for name, wanted in gradients.items():
+        assert wanted is not None
+        torch.testing.assert_close(compiled_gradients[name], wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
