@@ -1,7 +1,7 @@
 """The checks of the whole set: duplicates, leaks, contradictions, lengths, languages, balance, and whether it is enough.
 
-They work on a few numbers of each conversation (``flow.Traits``) and decide which are left out; texts are read again only for the
-rows that are told of.
+They work on a few numbers of each conversation (``store.Traits``) and decide which are left out; texts are read again only for
+the rows that are told of.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from afina.core.translation import _
 from afina.data.clean.checks import Action
 from afina.data.conversation import Done, Finding
 from afina.data.duplicates import SIMILAR, Groups, jaccard, similar_pairs, words
-from afina.data.flow import Traits
 from afina.data.split import mixed
-from afina.data.store import SIDES, Store
+from afina.data.store import SIDES, Store, Traits
 
 FEWEST, FEW = 50, 100  # examples below which it is no use, and below which it seldom is
 GOOD, MANY = 200, 500  # where a style or a form is usually learned
