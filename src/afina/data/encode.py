@@ -18,7 +18,6 @@ import unicodedata
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, filterfalse
 
 import numpy as np
 
@@ -58,12 +57,17 @@ class Encoder:
             if not self.remembers or not texts:
                 return self._whole(texts)
             parts = [self._parts(text) for text in texts]
-            new = set(filterfalse(self._known.__contains__, chain.from_iterable(parts)))
-            self._learn(new)
             known = self._known.__getitem__
+            joined = [self._joined(words) for words in parts]
+            self._learn(
+                {word for words, ids in zip(parts, joined, strict=True) if ids is None for word in words} - self._known.keys()
+            )
             found = [
-                Encoded(array("i", b"".join(map(known, words))), not self._inexact or self._inexact.isdisjoint(words))
-                for words in parts
+                Encoded(
+                    array("i", b"".join(map(known, words)) if ids is None else ids),
+                    not self._inexact or self._inexact.isdisjoint(words),
+                )
+                for words, ids in zip(parts, joined, strict=True)
             ]
             proved = range(0, len(texts), -(-len(texts) // _PROVED))
             wholes = self._whole([texts[place] for place in proved])
@@ -74,6 +78,13 @@ class Encoder:
                 self._known.clear()
                 self._inexact.clear()
             return found
+
+    def _joined(self, words: Sequence[str]) -> bytes | None:
+        """The ids of the words; None where one of them is new."""
+        try:
+            return b"".join(map(self._known.__getitem__, words))
+        except KeyError:
+            return None
 
     def _parts(self, text: str) -> list[str]:
         parts: list[str] = []

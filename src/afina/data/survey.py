@@ -146,9 +146,9 @@ def _join_equal_of(groups: Groups, numbers: NDArray[np.int64], values: NDArray[n
         groups.join(int(numbers[order[place - 1]]), int(numbers[order[place]]))
 
 
-def _telling(found: Sequence[str], common: frozenset[str]) -> frozenset[str]:
+def _telling(found: set[str], common: frozenset[str]) -> frozenset[str]:
     """The words without the common ones; all of them where nothing else is left."""
-    return frozenset(found) - common or frozenset(found)
+    return frozenset(found - common or found)
 
 
 class _Work:
@@ -227,7 +227,7 @@ class _Work:
     def _common_words(self) -> frozenset[str]:
         """Words that stand in many rows, counted in those with the lowest hashes: the same ones in whatever order they came."""
         chosen = np.argsort(mixed(self._traits.whole, 0), kind="stable")[:_COUNTED]
-        counts = Counter(word for number in chosen.tolist() for word in set(words(self._store.conversation(number).messages)))
+        counts = Counter(word for number in chosen.tolist() for word in words(self._store.conversation(number).messages))
         least = max(_COMMON * len(chosen), _COMMON_AT_LEAST)
         return frozenset(word for word, count in counts.items() if count >= least)
 
