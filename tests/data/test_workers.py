@@ -184,13 +184,14 @@ def test_where_no_process_can_be_started_the_work_is_done_without(
 
 
 def test_processes_are_only_started_where_cores_and_memory_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    def machine(cores: int, free_gib: float | None) -> int:
+    def machine(cores: int, free_gib: float | None, size_mib: int = 100) -> int:
         there = None if free_gib is None else Memory(2**40, int(free_gib * 2**30))
         monkeypatch.setattr(workers_module, "memory", lambda: there)
         monkeypatch.setattr(workers_module, "processor", lambda: Processor("any", cores))
-        return workers_module.worthwhile()
+        return workers_module.worthwhile(size_mib * 2**20)
 
     assert machine(1, 64) == 0
+    assert machine(2, 64, size_mib=10) == 0
     assert machine(2, 8) == 2
     assert machine(4, 2.5) == 2
     assert machine(4, 1.5) == 0

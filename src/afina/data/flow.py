@@ -28,7 +28,7 @@ from afina.data.work import Steps, Work, Worked, key_of
 from afina.data.workers import Workers, result_of
 
 BATCH = 1024  # conversations encoded at once
-_WORTH_STARTING = 2 * BATCH  # conversations worked on before processes are started to help: those that follow may be many
+_WORTH_STARTING = BATCH  # new conversations before processes are started to help: where more are, many may follow
 _AHEAD = 2  # batches a process that are read before the first one is done
 
 

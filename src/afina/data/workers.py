@@ -30,7 +30,7 @@ from typing import IO, Any, Self
 from afina.core.errors import ResourceError
 from afina.core.hardware import memory, processor
 from afina.core.translation import _
-from afina.core.units import GIB
+from afina.core.units import GIB, MIB
 from afina.data.conversation import Conversation, Finding, Message, Source, ToolCall
 from afina.data.render import Limits, Renderer, Shortcuts
 from afina.data.store import Portion
@@ -40,16 +40,17 @@ from afina.data.work import Steps, Work, Worked
 
 _MOST = 8  # beyond that this process, which reads and writes, is the slowest
 _NEEDS_BYTES = GIB  # of free memory, a worker; it takes about a third of that
+_WORTH_BYTES = 16 * MIB  # of files; a worker takes two seconds to start, in which one process gets through half of that
 _LENGTH = struct.Struct("<Q")
 _NEW_GROUP: int = vars(subprocess).get("CREATE_NEW_PROCESS_GROUP", 0)
 
 
-def worthwhile() -> int:
-    """How many workers this machine has cores and memory for; 0 where one process does as well."""
+def worthwhile(size_bytes: int) -> int:
+    """How many workers files of this size are worth, on this machine's cores and memory; 0 where one process does as well."""
     there = memory()
     fitting = there.available_bytes // _NEEDS_BYTES if there else _MOST
     count = min(processor().cores, _MOST, fitting)
-    return count if count > 1 else 0
+    return count if count > 1 and size_bytes >= _WORTH_BYTES else 0
 
 
 class Workers:

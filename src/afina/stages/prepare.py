@@ -83,7 +83,7 @@ def prepare(recipe: Recipe, run: RunFolder, events: Events) -> Prepared:
     base = resolve_base(recipe.base, recipe.revision)
     renderer = build_renderer(recipe, base)
     files = require_readable(recipe.data)
-    documents = find_documents(recipe.data.documents)
+    documents, examples = find_documents(recipe.data.documents), paths_of(files)
     manifest = run_stage(
         run,
         events,
@@ -91,7 +91,7 @@ def prepare(recipe: Recipe, run: RunFolder, events: Events) -> Prepared:
             name=NAME,
             inputs={
                 "afina": __version__,
-                "examples": fingerprint.of_files(paths_of(files)),
+                "examples": fingerprint.of_files(examples),
                 "documents": fingerprint.of_files(documents),
                 "recipe": fingerprint.of_settings(
                     recipe.data, recipe.system, renderer.template.source, recipe.train.max_tokens, base.context
@@ -99,7 +99,9 @@ def prepare(recipe: Recipe, run: RunFolder, events: Events) -> Prepared:
                 "tokenizer": fingerprint.of_tokenizer(base),
             },
             plan=_plan(base, renderer, len(files), len(documents)),
-            work=lambda folder: _Preparation(recipe, base, renderer, documents, folder, run, events).work(),
+            work=lambda folder: _Preparation(
+                recipe, base, renderer, documents, folder, run, events, worthwhile(sum(path.stat().st_size for path in examples))
+            ).work(),
         ),
     )
     folder = run.stage(NAME)
@@ -143,10 +145,19 @@ class _Preparation:
     """One preparation from start to end; the steps are in ``work``, in their order."""
 
     def __init__(
-        self, recipe: Recipe, base: Base, renderer: Renderer, documents: list[Path], folder: Path, run: RunFolder, events: Events
+        self,
+        recipe: Recipe,
+        base: Base,
+        renderer: Renderer,
+        documents: list[Path],
+        folder: Path,
+        run: RunFolder,
+        events: Events,
+        processes: int,
     ) -> None:
         self._recipe, self._base, self._renderer, self._documents = recipe, base, renderer, documents
         self._folder, self._run, self._events = folder, run, events
+        self._processes = processes
         self._chosen = actions(recipe.data.checks, recipe.data.redact)
         self._cleaner = Cleaner(self._chosen, recipe.data.split.seed)
         self._files: list[FileReading] = []
@@ -164,7 +175,7 @@ class _Preparation:
         chunks, problems = self._chunks()
         with Findings(self._folder) as findings:
             steps = self._steps()
-            with Writer(self._folder) as writer, Flow(steps, writer, findings, self._earlier(), worthwhile()) as flow:
+            with Writer(self._folder) as writer, Flow(steps, writer, findings, self._earlier(), self._processes) as flow:
                 for side, entries in enumerate((data.examples, data.val, data.test)):
                     flow.take(self._conversations(entries), side, self._tell_progress)
             self._require_enough_kept(findings)
