@@ -415,10 +415,10 @@ class _Preparation:
 
 
 def _plan(base: Base, renderer: Renderer, files: int, documents: int) -> str:
-    text = _("{files} files of examples for {base}; chat template: {template}").format(
+    text = _("base: {base}; files of examples: {files}; chat template: {template}").format(
         files=files, base=describe(base), template=renderer.template.name
     )
-    return text + (_("; {count} documents").format(count=documents) if documents else "")
+    return text + (_("; documents: {count}").format(count=documents) if documents else "")
 
 
 def _tell_of_the_end(renderer: Renderer, base: Base, events: Events) -> None:
