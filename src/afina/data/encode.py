@@ -18,6 +18,7 @@ import unicodedata
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, filterfalse
 
 import numpy as np
 
@@ -59,9 +60,8 @@ class Encoder:
             parts = [self._parts(text) for text in texts]
             known = self._known.__getitem__
             joined = [self._joined(words) for words in parts]
-            self._learn(
-                {word for words, ids in zip(parts, joined, strict=True) if ids is None for word in words} - self._known.keys()
-            )
+            unknown = (words for words, ids in zip(parts, joined, strict=True) if ids is None)
+            self._learn(set(filterfalse(self._known.__contains__, chain.from_iterable(unknown))))
             found = [
                 Encoded(
                     array("i", b"".join(map(known, words)) if ids is None else ids),
