@@ -170,6 +170,23 @@ def test_a_process_that_is_killed_ends_the_work_with_one_clear_error(steps: Step
     assert all(worker._process.poll() is not None for worker in workers._workers)
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_whatever_ends_the_work_ends_the_processes(steps: Steps, tmp_path: Path) -> None:
+    def interrupted() -> Iterator[Conversation | Finding]:
+        yield from (item for item in talks(200) if not isinstance(item, Conversation) or "\ud83d" not in str(item.messages))
+        raise KeyboardInterrupt
+
+    with (
+        Findings(tmp_path) as findings,
+        Writer(tmp_path) as writer,
+        pytest.raises(KeyboardInterrupt),
+        Flow(steps, writer, findings, None, 2) as flow,
+    ):
+        flow.take(interrupted(), 0, lambda _done: None)
+    assert flow._workers is not None
+    assert all(worker._process.poll() is not None for worker in flow._workers._workers)
+
+
 def test_where_no_process_can_be_started_the_work_is_done_without(
     steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

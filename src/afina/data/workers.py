@@ -50,7 +50,7 @@ def worthwhile(size_bytes: int) -> int:
     there = memory()
     fitting = there.available_bytes // _NEEDS_BYTES if there else _MOST
     count = min(processor().cores, _MOST, fitting)
-    return count if count > 1 and size_bytes >= _WORTH_BYTES else 0
+    return count if count > 1 and size_bytes >= _WORTH_BYTES and sys.executable else 0
 
 
 class Workers:
@@ -120,7 +120,7 @@ class _Worker:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from afina.data.workers import serve; serve()"],
+            [sys.executable, "-P", "-c", "from afina.data.workers import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
