@@ -104,6 +104,17 @@ def ours() -> list[Side]:
     return [Side(AFINA, "afina_train.py", {"train": {}}), Side(LEANEST, "afina_train.py", {"train": lean})]
 
 
+def without_a_lever() -> list[Side]:
+    """afina with each of the engine's levers the other way, alone."""
+    levers: dict[str, dict[str, Any]] = {
+        "afina, rows not packed": {"pack": False},
+        "afina, beginnings not shared": {"micro_batches": {"share": False}},
+        "afina, last layer not pruned": {"prepare": {"prune": False}},
+        "afina, layers compiled": {"prepare": {"compiled": True}},
+    }
+    return [Side(name, "afina_train.py", {"train": {}, "levers": lever}) for name, lever in levers.items()]
+
+
 def peers_on_cpu(*, native: bool) -> list[Side]:
     """TRL and LLaMA-Factory as they come and at their best.
 
@@ -399,12 +410,8 @@ def compare(name: str, sides: Sequence[Side], options: argparse.Namespace, tell:
         "contenders": reports,
         **line,
     }
-    if options.only is None and not options.levers:
-        write_json(RESULTS / f"train-{name}.json", result)
-    else:
-        tell(json.dumps({side: one["step_s"] for side, one in reports.items()}, indent=2))
-    if options.levers:
-        write_json(RESULTS / f"levers-{name}.json", result)
+    if options.only is None:  # a part of them is for looking
+        write_json(RESULTS / f"{'levers' if options.levers else 'train'}-{name}.json", result)
     for side, one in reports.items():
         tell(
             f"{side:<42} {one['step_s']:8.2f} s a step, {one['tokens_per_second']:8,.0f} tokens/s, MFU {one['mfu']:.0%}, "
@@ -443,9 +450,7 @@ def main() -> None:
         if wrong := [name for name in names if WORKLOADS[name].needs_cuda]:
             parser.error(f"workload {', '.join(wrong)} needs a CUDA device")
     if options.levers:
-        from bench.sides.levers import sides_without_a_lever
-
-        sides = [*ours()[:1], *sides_without_a_lever()]
+        sides = [*ours()[:1], *without_a_lever()]
     else:
         sides = [*ours(), *(peers_on_cuda() if cuda else peers_on_cpu(native=has_native_bfloat16()))]
     chosen = [side for side in sides if options.only is None or side.name.lower().startswith(options.only.lower())]

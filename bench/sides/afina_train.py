@@ -16,10 +16,9 @@ from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.model.base import resolve_base
 from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
-from afina.model.lora import lora_layers
+from afina.model.lora import trained_parameters
 from afina.recipe.recipe import Train
-from afina.train import attention
-from afina.train.step import packed_loss
+from afina.train.step import packed_loss, prepare
 from bench.sides.turns import Turns, settings
 
 
@@ -46,34 +45,35 @@ def main() -> None:
     device = choose_device("auto")
     dtype = choose_dtype(train.dtype, device, base.weight_bytes // 2)
     torch.set_num_threads(choose_threads(base.config))
-    attention.register()
-    model = load_model(
-        base, dtype=dtype, device=device, adapter=work / "start", quantize=asked["quantize"], attention=attention.NAME
-    )
-    parameters = [p for _name, layer in lora_layers(model) for p in (layer.a, layer.b)]
+    model = load_model(base, dtype=dtype, device=device, adapter=work / "start", quantize=asked["quantize"])
+    levers = asked.get("levers", {})  # keywords of prepare and micro_batches, and "pack": False
+    remarks = prepare(model, **levers.get("prepare", {})) if levers.get("pack", True) else ["not packed, as asked"]
+    parameters = list(trained_parameters(model).values())
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True)
     if train.checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
-    turns.ready(dtype=str(dtype).removeprefix("torch."), threads=torch.get_num_threads())
+    turns.ready(dtype=str(dtype).removeprefix("torch."), threads=torch.get_num_threads(), remarks=remarks)
     for start in range(0, len(rows), asked["rows_per_step"]):
         of_step = rows[start : start + asked["rows_per_step"]]
         turns.begin()
-        loss, norm = _step(model, of_step, parameters, train)
+        loss, norm = _step(model, of_step, parameters, train, levers.get("micro_batches", {}))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         turns.end()
-        turns.answer(loss=loss, gradient_norm=norm, rows=[(len(row.ids), row.trained_tokens) for row in of_step], **_cuda(device))
+        turns.answer(loss=loss, gradient_norm=norm, **_cuda(device))
 
 
-def _step(model: Any, rows: Sequence[Row], parameters: list[torch.nn.Parameter], train: Train) -> tuple[float, float]:
+def _step(
+    model: Any, rows: Sequence[Row], parameters: list[torch.nn.Parameter], train: Train, packing: dict[str, bool]
+) -> tuple[float, float]:
     tokens = sum(row.trained_tokens for row in rows)
     total = 0.0
-    for batch in micro_batches(rows, train.micro_tokens):
+    for batch in micro_batches(rows, train.micro_tokens, **packing):
         loss = packed_loss(model, batch)
         (loss / tokens).backward()
         total += loss.item()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from afina.core.files import write_json
 from afina.core.hardware import processor
@@ -107,10 +107,8 @@ def measure(point: Point, cache: Path) -> dict[str, dict[str, float]]:
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
     """Seconds above, memory below, an axis a column; every measured point is a dot."""
-    matplotlib.use("svg")
-    from matplotlib import pyplot  # after the choice of how to draw
-
-    figure, places = pyplot.subplots(2, len(AXES), figsize=(11, 6), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    places = figure.subplots(2, len(AXES), squeeze=False)
     for column, axis in enumerate(AXES):
         for row, (key, label) in enumerate({"seconds": "seconds a step", "peak_gib": "memory, GiB"}.items()):
             place = places[row][column]
@@ -120,4 +118,4 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
             place.set(xlabel=axis, ylim=(0, None), **({"ylabel": label} if column == 0 else {}))
             place.grid(alpha=0.3)
     places[0][0].legend()
-    figure.savefig(file)
+    figure.savefig(file, metadata={"Date": None})

@@ -78,7 +78,14 @@ _LLAMA_8B = _llama(
     128_256,
     tie_word_embeddings=False,
     max_position_embeddings=131_072,
-    rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
+    rope_parameters={
+        "rope_type": "llama3",
+        "rope_theta": 500_000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
 )
 WORKLOADS = {
     "a": Workload("LoRA on SmolLM2-135M's shape", _SMOLLM),
