@@ -6,7 +6,8 @@
 Each contender works in a process of its own. Ours is `afina prepare` as a user starts it, once with all checks off that can be
 switched off and once with all of them on; its seconds count from the start of the process: imports, split, report page and all.
 TRL's are its reading, chat template, tokens, assistant masks and labels without its imports (sides/trl_prepare.py), as it comes:
-in one process; and, for comparison, with a process for each core. ``afina_rows_s`` is the rate with the checks off.
+in one process; and, for comparison, with a process for each core. ``afina_rows_s`` is the rate with the checks off. Ours uses all
+cores by itself. Memory is that of all processes of a contender together.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import transformers
@@ -44,8 +47,10 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Measured:
-    """One contender: rows a second of its own clock, the largest memory of its largest process, and what it says of its work.
+    """One contender: rows a second of its own clock, its memory at most, and what it says of its work.
 
+    ``peak_gib`` is of all its processes together: the sum of their proportional shares (PSS: what several share counts once),
+    looked at every quarter of a second, or the largest one's own peak where that is more.
     ``cpu_seconds`` count everything from start to end, whatever else the machine does; ``load`` is what it did before.
     """
 
@@ -81,6 +86,47 @@ def make_base(folder: Path) -> Path:
     return folder
 
 
+class MemoryWatch:
+    """Looks at the memory of a process and all that descend from it, until the block ends."""
+
+    def __init__(self, process: int) -> None:
+        self.peak_bytes = 0
+        self._process = process
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.25):
+            self.peak_bytes = max(self.peak_bytes, sum(map(shared_bytes, family(self._process))))
+
+
+def family(process: int) -> list[int]:
+    """The process and all that descend from it, as far as they still run."""
+    found = [process]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, children.read_text().split())
+    return found
+
+
+def shared_bytes(process: int) -> int:
+    """Its memory, of what several share its part; 0 where it has ended."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
 def measure_child(command: list[str], folder: Path, count: int) -> Measured:
     """What the command needs for ``count`` rows, and the JSON that it prints. Ends the bench with its words where it fails."""
     output, errors = folder / "output.txt", folder / "errors.txt"
@@ -88,7 +134,8 @@ def measure_child(command: list[str], folder: Path, count: int) -> Measured:
     start = time.perf_counter()
     with output.open("wb") as out, errors.open("wb") as err:
         child = subprocess.Popen([sys.executable, *command], stdout=out, stderr=err, cwd=BENCH.parent)
-        _pid, status, usage = os.wait4(child.pid, 0)
+        with MemoryWatch(child.pid) as watch:
+            _pid, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - start
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
@@ -99,7 +146,7 @@ def measure_child(command: list[str], folder: Path, count: int) -> Measured:
         rows_s=round(count / seconds, 1),
         seconds=round(seconds, 2),
         cpu_seconds=round(usage.ru_utime + usage.ru_stime, 2),
-        peak_gib=round(usage.ru_maxrss * 1024 / GIB, 3),
+        peak_gib=round(max(usage.ru_maxrss * 1024, watch.peak_bytes) / GIB, 3),
         load=round(load, 2),
         found=json.loads(text[text.index("{") :]),
     )

@@ -12,6 +12,7 @@ from afina.core.events import (
     Metric,
     Notice,
     Progress,
+    Sample,
     StageFinished,
     StageSkipped,
     StageStarted,
@@ -23,6 +24,7 @@ ALL: tuple[Event, ...] = (
     Progress("train", "steps", 1, 10, "steps", "loss 1.23"),
     Metric("train", 1, {"loss": 1.5}),
     Notice("train", "warning", "¡ojo!"),
+    Sample("train", 1, "¿Qué cuesta?", "10 €", "10"),
     StageFinished("train", 1.5, "done"),
     StageSkipped("prepare", "nothing changed"),
 )
@@ -69,3 +71,15 @@ def test_a_line_that_a_killed_process_left_unfinished_is_passed_over_and_then_me
 def test_events_cannot_be_changed(event: Event) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         event.stage = "other"  # type: ignore[misc]
+
+
+def test_a_listener_may_join_for_a_while() -> None:
+    always: list[Event] = []
+    sometimes: list[Event] = []
+    with Events(listeners=(always.append,)) as events:
+        events.info("train", "one")
+        with events.heard_by(sometimes.append):
+            events.info("train", "two")
+        events.info("train", "three")
+    assert always == [Notice("train", "info", text) for text in ("one", "two", "three")]
+    assert sometimes == [Notice("train", "info", "two")]

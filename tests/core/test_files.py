@@ -25,9 +25,10 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_room)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ResourceError, match=r"the disk is full: .*kept\.txt could not be written, .* are free"):
         files.write_atomic(path, "new")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_comes_back_as_it_went(tmp_path: Path) -> None:

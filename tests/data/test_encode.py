@@ -39,10 +39,10 @@ def of_one(encoder: Encoder, texts: list[str]) -> list[list[int]]:
 def test_any_texts_get_the_ids_of_the_tokenizer(tokenizer: Tokenizer, texts: list[str]) -> None:
     whole = [text.encode("utf-8", "ignore").decode() for text in texts]
     encoder = Encoder(tokenizer)
-    remembers = encoder._remembers
+    remembers = encoder.remembers
     assert of_one(encoder, whole) == [tokenizer.encode(text) for text in whole]
     assert of_one(encoder, whole[::-1]) == [tokenizer.encode(text) for text in whole[::-1]]
-    assert encoder._remembers == remembers  # the proof never had to step in
+    assert encoder.remembers == remembers  # the proof never had to step in
 
 
 def test_real_texts_get_the_ids_of_the_tokenizer(tokenizer: Tokenizer, shared_data: Path) -> None:
@@ -51,13 +51,13 @@ def test_real_texts_get_the_ids_of_the_tokenizer(tokenizer: Tokenizer, shared_da
     special = list(tokenizer.special)[:3]
     texts = [*strings, *rows, *(f"a {token} b{token}{token}\n c" for token in special)]
     encoder = Encoder(tokenizer)
-    remembers = encoder._remembers
+    remembers = encoder.remembers
     assert of_one(encoder, texts) == [tokenizer.encode(text) for text in texts]
-    assert encoder._remembers == remembers
+    assert encoder.remembers == remembers
 
 
 def test_byte_level_tokenizers_are_remembered_and_others_are_not(shared_data: Path) -> None:
-    remembered = {name: Encoder(Tokenizer.load(shared_data / "tokenizers" / name))._remembers for name in REAL}
+    remembered = {name: Encoder(Tokenizer.load(shared_data / "tokenizers" / name)).remembers for name in REAL}
     assert remembered == {"qwen2.5": True, "qwen3": True, "gpt-2": True, "mistral-v3": False, "phi-3": False}
 
 
@@ -66,10 +66,10 @@ def test_at_the_first_difference_remembering_ends(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     tokenizer = Tokenizer.load(tmp_path)
     encoder = Encoder(tokenizer)
-    assert encoder._remembers
+    assert encoder.remembers
     encoder._known["one"] = b"\x05\x00\x00\x00"
     assert of_one(encoder, ["one two"]) == [tokenizer.encode("one two")]
-    assert not encoder._remembers
+    assert not encoder.remembers
 
 
 def test_what_does_not_come_back_is_marked(tmp_path: Path) -> None:

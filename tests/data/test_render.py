@@ -378,9 +378,11 @@ def test_prompts_are_cut_from_the_whole_only_where_that_is_what_the_template_ren
     made = Renderer.build(choose_template("auto", tokenizer), tokenizer)
     talks = [conversation(f"a {n}", f"b {n}", f"  c {n}\n", f"d {n}", system="Sé breve." if n % 2 else None) for n in range(300)]
     slow = Renderer.build(choose_template("auto", tokenizer), tokenizer)
-    slow._shortcut.holds = False
-    assert [made.draft(talk, Limits(4000)) for talk in talks] == [slow.draft(talk, Limits(4000)) for talk in talks]
-    assert (made._shortcut.holds and bool(made._opening)) is cut
+    slow._cutting.holds = False
+    assert [made.draft(talk, Limits(4000), prove=n < 10) for n, talk in enumerate(talks)] == [
+        slow.draft(talk, Limits(4000)) for talk in talks
+    ]
+    assert (made._cutting.holds and bool(made._opening)) is cut
 
 
 def test_a_template_whose_prompt_differs_from_its_history_is_found_out(folder: Path, tmp_path: Path) -> None:
@@ -394,6 +396,6 @@ def test_a_template_whose_prompt_differs_from_its_history_is_found_out(folder: P
     tokenizer = Tokenizer.load(folder)
     hinting = Renderer.build(choose_template(str(path), tokenizer), tokenizer)
     assert rows_of(hinting, conversation("short", "b"))
-    assert hinting._shortcut.holds
+    assert hinting._cutting.holds
     assert "does not write the answer behind its own prompt" in finding_of(hinting, conversation("long " * 9, "b")).reason
-    assert not hinting._shortcut.holds
+    assert not hinting._cutting.holds

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from afina.core.errors import DataError
 from afina.data.conversation import Conversation, Finding, Message, Source, ToolCall
 from afina.data.render import Rendered, Row
-from afina.data.store import CONVERSATIONS, Kept, Store, Writer, load_conversations, load_rows, save_sides
+from afina.data.store import CONVERSATIONS, Kept, Store, Writer, load_conversations, load_rows, portion, save_sides
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)
 
@@ -44,7 +44,7 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
     folder = tmp_path_factory.mktemp("store")
     with Writer(folder) as writer:
         for batch in batches:
-            writer.write(batch)
+            writer.write(portion(batch))
     written = [kept for batch in batches for kept in batch]
     numbers = np.arange(len(written), dtype=np.int64)
     save_sides(folder, {"train": numbers, "val": numbers[:0], "test": numbers[::-1]})

@@ -10,7 +10,7 @@ import numpy as np
 
 from afina.data.conversation import Conversation
 from afina.data.render import Rendered, Row
-from afina.data.store import SIDES, Kept, Writer, save_sides
+from afina.data.store import SIDES, Kept, Writer, portion, save_sides
 
 
 def write_store(folder: Path, sides: Mapping[str, Sequence[Conversation]]) -> list[Path]:
@@ -20,6 +20,7 @@ def write_store(folder: Path, sides: Mapping[str, Sequence[Conversation]]) -> li
         for side in SIDES:
             for talk in sides.get(side, ()):
                 numbers[side].append(writer.conversations)
-                writer.write([Kept(Rendered(talk, (Row(array("i", (5, 6, 7)), ((1, 3),), talk.source),)), 0, "", ())])
+                rendered = Rendered(talk, (Row(array("i", (5, 6, 7)), ((1, 3),), talk.source),))
+                writer.write(portion([Kept(rendered, 0, "", ())]))
     save_sides(folder, {side: np.array(places, np.int64) for side, places in numbers.items()})
     return sorted(path for path in folder.iterdir() if path.suffix in (".arrow", ".safetensors"))

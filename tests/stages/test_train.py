@@ -196,3 +196,20 @@ def test_one_example_with_one_trained_token_is_a_training(prepared: Path, tmp_pa
     row = row_of((5, 6, 7), (False, False, True), Source("one.jsonl", 1))
     result = run_training(prepared / "base", tmp_path, rows=[row], val_rows=[], epochs=3)
     assert (result.steps, result.first_loss, result.best_step) == (3, None, 3)
+
+
+def test_a_training_killed_before_its_manifest_is_written_is_not_done_again(
+    prepared: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoints used to be deleted a moment too early: all steps were then made a second time."""
+
+    def killed(*_stage: object, **_facts: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "finish", killed)
+        with pytest.raises(Killed):
+            trained(recipe_of(prepared), run)
+    seen = trained(recipe_of(prepared), run)
+    assert steps_in(seen) == []
+    assert not (run.stage("train") / "checkpoints").exists()

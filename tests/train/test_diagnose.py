@@ -84,7 +84,7 @@ def test_a_loss_that_rises_is_told_while_it_does(base: Path, tmp_path: Path) -> 
 def test_learning_by_heart_is_told(base: Path, tmp_path: Path) -> None:
     """Answers that follow from nothing: the six that are trained can be memorised, others cannot be known."""
     rows, others = made_up_rows(6), made_up_rows(6, seed=9)
-    settings = {"epochs": 15, "batch_tokens": 1000, "micro_tokens": 1000, "learning_rate": 3e-2, "evaluate_every": 15}
+    settings = {"epochs": 30, "batch_tokens": 1000, "micro_tokens": 1000, "learning_rate": 2e-2, "evaluate_every": 30}
     texts = told(base, tmp_path, rows=rows, val_rows=others, adapter=Adapter(rank=32, alpha=64), **settings)
     assert [text for text in texts if text.startswith("the examples are being learned by heart: training loss")]
 

@@ -151,7 +151,6 @@ def test_untrained_tokens_have_no_gradient(tmp_path: Path) -> None:
 def test_an_adapter_at_step_zero_is_the_base(tmp_path: Path) -> None:
     base = resolve_base(str(write_model(tmp_path)))
     plain = load_model(base, dtype=torch.float32, device=CPU)
-    prepare(plain)
     ids = torch.tensor([[5, 6, 7, 8]])
     before = plain(input_ids=ids).logits.clone()
     add_lora(plain, Adapter(rank=4), seed=1)

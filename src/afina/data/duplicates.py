@@ -56,19 +56,18 @@ def folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def words(messages: Sequence[Message]) -> list[str]:
+def words(messages: Sequence[Message]) -> set[str]:
     """The folded words of a conversation; of a script without blanks between words, every three letters."""
     text = " ".join(message.content for message in messages if message.role != "system").casefold()
-    found = [word for part in text.split() if (word := part.strip(_SIGNS))]
     if not text.isascii() and _WITHOUT_BLANKS.search(text):
-        letters = "".join(found)
-        return [letters[place : place + 3] for place in range(max(1, len(letters) - 2))]
-    return found
+        letters = "".join(part.strip(_SIGNS) for part in text.split())
+        return {letters[place : place + 3] for place in range(max(1, len(letters) - 2))}
+    return {word for part in set(text.split()) if (word := part.strip(_SIGNS))}
 
 
-def signatures(sets: Sequence[Sequence[str]]) -> NDArray[np.uint16]:
+def signatures(sets: Sequence[Iterable[str]]) -> NDArray[np.uint16]:
     """MinHash signatures, (texts, NUMBERS): of each number the lower 16 bits, which hardly ever agree by chance."""
-    made = RMinHash.digest_matrix_from_token_sets(list(sets), NUMBERS, _SEED).to_rows()
+    made = RMinHash.digest_matrix_from_token_sets([list(one) for one in sets], NUMBERS, _SEED).to_rows()
     return np.array(made, dtype=np.uint32).astype(np.uint16).reshape(len(sets), NUMBERS)
 
 

@@ -42,11 +42,11 @@ class Encoded:
 
 
 class Encoder:
-    """A tokenizer with what it remembers. May be used from several threads."""
+    """A tokenizer with what it remembers. May be used from several threads. ``remembers``: whether words are encoded once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._remembers = _may_be_cut(tokenizer)
+        self.remembers = _may_be_cut(tokenizer)
         self._separator = next(iter(tokenizer.special), "")
         self._known: dict[str, bytes] = {}
         self._inexact: set[str] = set()  # words that do not decode to themselves
@@ -55,25 +55,36 @@ class Encoder:
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Each text's ids; special tokens written in it are recognised, nothing is added."""
         with self._lock:
-            if not self._remembers or not texts:
+            if not self.remembers or not texts:
                 return self._whole(texts)
             parts = [self._parts(text) for text in texts]
-            new = set(filterfalse(self._known.__contains__, chain.from_iterable(parts)))
-            self._learn(new)
             known = self._known.__getitem__
+            joined = [self._joined(words) for words in parts]
+            unknown = (words for words, ids in zip(parts, joined, strict=True) if ids is None)
+            self._learn(set(filterfalse(self._known.__contains__, chain.from_iterable(unknown))))
             found = [
-                Encoded(array("i", b"".join(map(known, words))), not self._inexact or self._inexact.isdisjoint(words))
-                for words in parts
+                Encoded(
+                    array("i", b"".join(map(known, words)) if ids is None else ids),
+                    not self._inexact or self._inexact.isdisjoint(words),
+                )
+                for words, ids in zip(parts, joined, strict=True)
             ]
             proved = range(0, len(texts), -(-len(texts) // _PROVED))
             wholes = self._whole([texts[place] for place in proved])
             if any(whole.ids != found[place].ids for whole, place in zip(wholes, proved, strict=True)):
-                self._remembers = False
+                self.remembers = False
                 return self._whole(texts)
             if len(self._known) > _MOST_REMEMBERED:
                 self._known.clear()
                 self._inexact.clear()
             return found
+
+    def _joined(self, words: Sequence[str]) -> bytes | None:
+        """The ids of the words; None where one of them is new."""
+        try:
+            return b"".join(map(self._known.__getitem__, words))
+        except KeyError:
+            return None
 
     def _parts(self, text: str) -> list[str]:
         parts: list[str] = []

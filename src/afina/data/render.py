@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,6 @@ from afina.data.tokenizer import Tokenizer
 
 _ANSWER = "\ue000"  # a private-use character that no template writes
 _WINDOW = 64  # characters at the end of a prompt in which its last special token is looked for
-_PROVED_AT_FIRST, _PROVED_EVERY = 200, 100  # conversations whose prompts are rendered by themselves
 _SHOWN = 20  # characters that a finding shows
 _DEFAULTS: Mapping[str, Action] = {}
 
@@ -124,16 +124,18 @@ class Draft:
         return [row.text for row in self.rows]
 
 
+class Shortcuts(NamedTuple):
+    """Quicker ways that still give what the long ones do: cutting prompts out of the whole text, encoding each word once."""
+
+    cuts: bool
+    remembers: bool
+
+
 @dataclass
-class _Shortcut:
-    """Whether a quicker way still gives what the long one does, and when that is to be proved again."""
+class _Cutting:
+    """Whether prompts are still cut out of the whole text."""
 
     holds: bool = True
-    taken: int = 0
-
-    def is_due(self) -> bool:
-        self.taken += 1
-        return self.taken <= _PROVED_AT_FIRST or self.taken % _PROVED_EVERY == 0
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Renderer:
     tokenizer: Tokenizer
     tail: str  # what the template writes behind an answer
     end_of_turn: str
-    _shortcut: _Shortcut = field(default_factory=_Shortcut, compare=False, repr=False)
+    _cutting: _Cutting = field(default_factory=_Cutting, compare=False, repr=False)
     _tails: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)  # text from an anchor on → its ids
 
     @classmethod
@@ -182,7 +184,7 @@ class Renderer:
         last = conversation.messages[-1]
         if not last.calls:
             return conversation
-        text = self._texts(conversation, last_only=True)[-1]
+        text = self._texts(conversation, last_only=True, prove=True)[-1]
         answer = text.text[text.answers[-1].start : text.answers[-1].stop]
         content = self.tokenizer.decode(self.tokenizer.encode(answer))
         return replace(conversation, messages=(*conversation.prompt, replace(last, content=content, calls=())))
@@ -199,10 +201,25 @@ class Renderer:
         """Encodes the texts of drafts, many at once."""
         return Encoder(self.tokenizer)
 
+    @property
+    def shortcuts(self) -> Shortcuts:
+        """Those that hold."""
+        return Shortcuts(self._cutting.holds, self.encoder.remembers)
+
+    def forgo(self, shortcuts: Shortcuts) -> None:
+        """Takes no shortcut from now on but ``shortcuts``."""
+        self._cutting.holds &= shortcuts.cuts
+        self.encoder.remembers &= shortcuts.remembers
+
     # ── before encoding ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def draft(self, conversation: Conversation, limits: Limits, chosen: Mapping[str, Action] = _DEFAULTS) -> Draft | Finding:
-        """The texts of the conversation's rows and where their answers stand, or why it cannot be used."""
+    def draft(
+        self, conversation: Conversation, limits: Limits, chosen: Mapping[str, Action] = _DEFAULTS, *, prove: bool = True
+    ) -> Draft | Finding:
+        """The texts of the conversation's rows and where their answers stand, or why it cannot be used.
+
+        ``prove``: whether it is proved on this one that the quick way to the prompts gives what the long one does.
+        """
         findings: tuple[Finding, ...] = ()
         checked = conversation
         for message in conversation.messages:
@@ -214,7 +231,7 @@ class Renderer:
         if findings:
             checked = replace(conversation, messages=tuple(map(self._escaped, conversation.messages)))
         try:
-            return Draft(checked, self._texts(checked, limits.last_only), findings)
+            return Draft(checked, self._texts(checked, limits.last_only, prove), findings)
         except DataError as error:
             return Finding(conversation.source, "template", error.what)
 
@@ -225,7 +242,7 @@ class Renderer:
             content = content.replace(token, f"{token[0]} {token[1:]}")
         return replace(message, content=content)
 
-    def _texts(self, conversation: Conversation, last_only: bool) -> tuple[_Text, ...]:
+    def _texts(self, conversation: Conversation, last_only: bool, prove: bool) -> tuple[_Text, ...]:
         messages = conversation.messages
         places = [number for number, message in enumerate(messages) if message.role == "assistant"]
         whole = self.template.render(messages[: places[-1] + 1], conversation.tools, add_generation_prompt=False)
@@ -242,7 +259,7 @@ class Renderer:
         rows: list[_Text] = []
         text = ""
         answers: list[_Answer] = []
-        for place, (prompt, written) in zip(places, self._turns(conversation, places, whole), strict=True):
+        for place, (prompt, written) in zip(places, self._turns(conversation, places, whole, prove), strict=True):
             stop = written.find(self.end_of_turn, len(prompt))
             if stop < 0 or not written.startswith(prompt):
                 raise DataError(
@@ -260,15 +277,14 @@ class Renderer:
         rows.append(_Text(text, tuple(answers)))
         return tuple(row for row in rows if any(answer.trained for answer in row.answers)) or tuple(rows[-1:])
 
-    def _turns(self, conversation: Conversation, places: Sequence[int], whole: str) -> list[tuple[str, str]]:
+    def _turns(self, conversation: Conversation, places: Sequence[int], whole: str, prove: bool) -> list[tuple[str, str]]:
         """For each answer the text of its prompt, and a text that begins with the prompt and the answer.
 
         Where a template opens every answer with the same special token, the prompts can be cut from the whole; that this gives
-        what the template itself renders is proved on the first conversations and on one of a hundred of the others.
+        what the template itself renders is proved where ``prove`` says so.
         """
-        shortcut = self._shortcut
-        cut = self._cut_at_openings(whole, len(places)) if shortcut.holds else None
-        if cut is not None and not shortcut.is_due():
+        cut = self._cut_at_openings(whole, len(places)) if self._cutting.holds else None
+        if cut is not None and not prove:
             return cut
         turns = []
         for place in places:
@@ -280,7 +296,7 @@ class Renderer:
                 )
             turns.append((prompt, written))
         if cut is not None and cut != turns:
-            shortcut.holds = False
+            self._cutting.holds = False
         return turns
 
     def _cut_at_openings(self, whole: str, count: int) -> list[tuple[str, str]] | None:

@@ -1,7 +1,11 @@
 """What the prepare stage leaves for the other stages: Arrow files that are mapped into memory and not read into it.
 
-``conversations.arrow`` holds a record a conversation, ``rows.arrow`` a record a training row, ``sides.safetensors`` which
-conversations are on which side of the split, as their numbers (int64) in the order of reading.
+``conversations.arrow`` holds a record a conversation, ``rows.arrow`` a record a training row, ``traits.arrow`` the numbers by
+which conversations are compared with each other, ``sides.safetensors`` which conversations are on which side of the split, as
+their numbers (int64) in the order of reading.
+
+Everything is written in portions: Arrow records that are made of conversations (``portion``), sent from one process to another,
+or cut out of an earlier store (``Store.portion``), without being read one by one.
 """
 
 from __future__ import annotations
@@ -9,8 +13,9 @@ from __future__ import annotations
 import json
 import mmap
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -23,11 +28,12 @@ from afina.core.errors import DataError
 from afina.core.files import write_atomic
 from afina.core.translation import _
 from afina.data.conversation import Conversation, Finding, Message, Source, ToolCall
+from afina.data.duplicates import NUMBERS, digest, keys, signatures, words
 from afina.data.render import Rendered, Row
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
-CONVERSATIONS, ROWS, SIDES_FILE = "conversations.arrow", "rows.arrow", "sides.safetensors"
+CONVERSATIONS, ROWS, TRAITS, SIDES_FILE = "conversations.arrow", "rows.arrow", "traits.arrow", "sides.safetensors"
 SIDES = ("train", "val", "test")
 _READS = 20_000
 
@@ -46,6 +52,19 @@ _TALKS = pa.schema(
     ]
 )
 _ROWS = pa.schema([("ids", pa.list_(pa.int32())), ("spans", pa.list_(pa.int32())), ("conversation", pa.int64())])
+_HASHES = ("whole", "prompt", "answer", "group", "source")
+_TRAITS = pa.schema(
+    [*((name, pa.uint64()) for name in _HASHES), ("signature", pa.list_(pa.uint16(), NUMBERS)), ("side", pa.int8())]
+)
+# In a portion, texts are written out and what depends on the place in the store is absent.
+_PORTION_TALKS = pa.schema(
+    [
+        pa.field(field.name, pa.string()) if pa.types.is_dictionary(field.type) else field
+        for field in _TALKS
+        if field.name != "first_row"
+    ]
+)
+_PORTION_ROWS, _PORTION_TRAITS = _ROWS.remove(2), _TRAITS.remove(len(_TRAITS) - 1)
 
 
 @dataclass(frozen=True)
@@ -58,14 +77,121 @@ class Kept:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True)
+class Traits:
+    """What the checks of the whole set know of each kept conversation; all arrays are (conversations,) but ``signatures``."""
+
+    whole: NDArray[np.uint64]
+    prompt: NDArray[np.uint64]
+    answer: NDArray[np.uint64]
+    group: NDArray[np.uint64]  # 0: none
+    source: NDArray[np.uint64]  # parts of one row have the same
+    side: NDArray[np.int8]  # 0: given as examples, 1: as val, 2: as test
+    signatures: NDArray[np.uint16]  # (conversations, NUMBERS)
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Some kept conversations as Arrow records: ``talks`` and ``traits`` one a conversation, ``rows`` one a training row."""
+
+    talks: pa.RecordBatch
+    rows: pa.RecordBatch
+    traits: pa.RecordBatch
+
+    def __len__(self) -> int:
+        return int(self.talks.num_rows)
+
+    def counts(self) -> NDArray[np.int32]:
+        """Training rows of each conversation, (conversations,)."""
+        numbers: NDArray[np.int32] = self.talks.column("rows").to_numpy()
+        return numbers
+
+    def part(self, start: int, stop: int) -> Portion:
+        """The conversations from ``start`` up to ``stop``, sharing memory with the whole."""
+        ends = np.concatenate([[0], np.cumsum(self.counts())])
+        first, last = int(ends[start]), int(ends[stop])
+        return Portion(
+            self.talks.slice(start, stop - start), self.rows.slice(first, last - first), self.traits.slice(start, stop - start)
+        )
+
+    def to_bytes(self) -> list[bytes]:
+        return [batch.serialize().to_pybytes() for batch in (self.talks, self.rows, self.traits)]
+
+    @classmethod
+    def from_bytes(cls, parts: Sequence[bytes]) -> Portion:
+        schemas = (_PORTION_TALKS, _PORTION_ROWS, _PORTION_TRAITS)
+        return cls(*(pa.ipc.read_record_batch(pa.py_buffer(part), schema) for part, schema in zip(parts, schemas, strict=True)))
+
+    @classmethod
+    def joined(cls, portions: Sequence[Portion]) -> Portion:
+        """All of them in their order; of none an empty one."""
+        if len(portions) == 1:
+            return portions[0]
+        return cls(
+            _joined([one.talks for one in portions], _PORTION_TALKS),
+            _joined([one.rows for one in portions], _PORTION_ROWS),
+            _joined([one.traits for one in portions], _PORTION_TRAITS),
+        )
+
+    def told_at(self, sources: Sequence[Source], groups: Sequence[str]) -> Portion:
+        """The same as read at other places and in other groups; one of each a conversation."""
+        changed = {
+            "file": pa.array([source.file for source in sources], pa.string()),
+            "line": pa.array([source.line for source in sources], pa.int64()),
+            "group": pa.array(groups, pa.string()),
+        }
+        hashes = {"group": _hashes_of_groups(groups), "source": _hashes_of_sources(sources)}
+        return Portion(_with_columns(self.talks, changed), self.rows, _with_columns(self.traits, hashes))
+
+    def findings(self, sources: Sequence[Source]) -> Iterator[Finding]:
+        """What was found of the conversations, told at other places."""
+        for text, source in zip(self.talks.column("findings").to_pylist(), sources, strict=True):
+            yield from _findings(text, source)
+
+
+def portion(kept: Sequence[Kept]) -> Portion:
+    """The records of some conversations."""
+    talks = [one.rendered.conversation for one in kept]
+    sources, groups = [talk.source for talk in talks], [talk.group for talk in talks]
+    rows = [row for one in kept for row in one.rendered.rows]
+    columns = [
+        pa.array([_messages_text(talk.messages) for talk in talks], pa.string()),
+        pa.array([talk.tools for talk in talks], pa.string()),
+        pa.array(groups, pa.string()),
+        pa.array([source.file for source in sources], pa.string()),
+        pa.array([source.line for source in sources], pa.int64()),
+        pa.array([one.key for one in kept], pa.uint64()),
+        pa.array([one.language for one in kept], pa.string()),
+        pa.array([_findings_text(one.findings) for one in kept], pa.string()),
+        pa.array([len(one.rendered.rows) for one in kept], pa.int32()),
+    ]
+    spans = [array("i", [place for span in row.spans for place in span]) for row in rows]
+    found = [keys(talk) for talk in talks]
+    matrix = signatures([words(talk.messages) for talk in talks]) if talks else np.zeros((0, NUMBERS), np.uint16)
+    hashes = [
+        pa.array([one.whole for one in found], pa.uint64()),
+        pa.array([one.prompt for one in found], pa.uint64()),
+        pa.array([one.answer for one in found], pa.uint64()),
+        _hashes_of_groups(groups),
+        _hashes_of_sources(sources),
+        pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), pa.uint16()), NUMBERS),
+    ]
+    return Portion(
+        pa.RecordBatch.from_arrays(columns, schema=_PORTION_TALKS),
+        pa.RecordBatch.from_arrays([_lists([row.ids for row in rows]), _lists(spans)], schema=_PORTION_ROWS),
+        pa.RecordBatch.from_arrays(hashes, schema=_PORTION_TRAITS),
+    )
+
+
 class Writer:
-    """Writes kept conversations in batches; the files are whole when the block ends without an error."""
+    """Writes portions of conversations; the files are whole when the block ends without an error."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         self._talks = pa.ipc.new_file(str(folder / CONVERSATIONS), _TALKS, options=options)
         self._rows = pa.ipc.new_file(str(folder / ROWS), _ROWS)
+        self._traits = pa.ipc.new_file(str(folder / TRAITS), _TRAITS)
         self._files: dict[str, int] = {}
         self._languages: dict[str, int] = {}
         self.conversations = self.rows = 0
@@ -76,43 +202,32 @@ class Writer:
     def __exit__(self, *exc_info: object) -> None:
         self._talks.close()
         self._rows.close()
+        self._traits.close()
 
-    def write(self, batch: Sequence[Kept]) -> None:
-        if not batch:
+    def write(self, part: Portion, side: int = 0) -> None:
+        """``side``: 0 where the conversations were given as examples, 1 as val, 2 as test."""
+        if not len(part):
             return
-        talks = [kept.rendered.conversation for kept in batch]
-        counts = [len(kept.rendered.rows) for kept in batch]
-        first = np.cumsum([self.rows, *counts[:-1]], dtype=np.int64)
-        rows = [row for kept in batch for row in kept.rendered.rows]
-        columns = [
-            pa.array([_messages_text(talk.messages) for talk in talks], pa.string()),
-            pa.array([talk.tools for talk in talks], pa.string()),
-            pa.array([talk.group for talk in talks], pa.string()),
-            _encoded([talk.source.file for talk in talks], self._files),
-            pa.array([talk.source.line for talk in talks], pa.int64()),
-            pa.array([kept.key for kept in batch], pa.uint64()),
-            _encoded([kept.language for kept in batch], self._languages),
-            pa.array([_findings_text(kept.findings) for kept in batch], pa.string()),
-            pa.array(first, pa.int64()),
-            pa.array(counts, pa.int32()),
-        ]
-        self._talks.write_batch(pa.RecordBatch.from_arrays(columns, schema=_TALKS))
-        numbers = np.repeat(np.arange(self.conversations, self.conversations + len(batch), dtype=np.int64), counts)
-        spans = [array("i", [place for span in row.spans for place in span]) for row in rows]
-        columns = [
-            _lists([row.ids for row in rows]),
-            _lists(spans),
-            pa.array(numbers, pa.int64()),
-        ]
-        self._rows.write_batch(pa.RecordBatch.from_arrays(columns, schema=_ROWS))
-        self.conversations += len(batch)
-        self.rows += len(rows)
+        counts = part.counts()
+        talks = {name: part.talks.column(name) for name in part.talks.schema.names} | {
+            "file": _encoded(part.talks.column("file").to_pylist(), self._files),
+            "language": _encoded(part.talks.column("language").to_pylist(), self._languages),
+            "first_row": pa.array(self.rows + np.cumsum(counts, dtype=np.int64) - counts, pa.int64()),
+        }
+        numbers = np.repeat(np.arange(self.conversations, self.conversations + len(part), dtype=np.int64), counts)
+        sides = pa.array(np.full(len(part), side, np.int8))
+        self._talks.write_batch(pa.RecordBatch.from_arrays([talks[name] for name in _TALKS.names], schema=_TALKS))
+        self._rows.write_batch(pa.RecordBatch.from_arrays([*part.rows.columns, pa.array(numbers)], schema=_ROWS))
+        self._traits.write_batch(pa.RecordBatch.from_arrays([*part.traits.columns, sides], schema=_TRAITS))
+        self.conversations += len(part)
+        self.rows += part.rows.num_rows
 
 
 class Store:
     """All kept conversations and their rows, mapped from ``folder``. Raises DataError where the files are not there or torn."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._talks = _open(folder / CONVERSATIONS, _TALKS)
         self._rows = _open(folder / ROWS, _ROWS)
 
@@ -136,9 +251,6 @@ class Store:
     def findings(self, number: int) -> tuple[Finding, ...]:
         return _findings(self._talks.value("findings", number), self.source(number))
 
-    def language(self, number: int) -> str:
-        return str(self._talks.value("language", number))
-
     def source(self, number: int) -> Source:
         return Source(self._talks.value("file", number), self._talks.value("line", number))
 
@@ -152,6 +264,43 @@ class Store:
             self._rows.integers("ids", number),
             tuple(zip(spans[::2], spans[1::2], strict=True)),
             self.source(self._rows.value("conversation", number)),
+        )
+
+    @cached_property
+    def _traits(self) -> _Mapped:
+        return _open(self._folder / TRAITS, _TRAITS)
+
+    @property
+    def traits(self) -> Traits:
+        """What the conversations are compared by."""
+        mapped = self._traits
+        whole, prompt, answer, group, source = (mapped.numbers(name).astype(np.uint64, copy=False) for name in _HASHES)
+        return Traits(
+            whole,
+            prompt,
+            answer,
+            group,
+            source,
+            mapped.numbers("side").astype(np.int8, copy=False),
+            mapped.lists("signature", NUMBERS).astype(np.uint16, copy=False),
+        )
+
+    def portion(self, start: int, stop: int) -> Portion:
+        """The records of the conversations from ``start`` up to ``stop``, as they lie in the files."""
+        talks = _joined(self._talks.slices(start, stop), _TALKS)
+        first, last = (
+            talks.column("first_row")[0].as_py(),
+            talks.column("first_row")[-1].as_py() + talks.column("rows")[-1].as_py(),
+        )
+        plain = [
+            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            for name, column in zip(talks.schema.names, talks.columns, strict=True)
+            if name != "first_row"
+        ]
+        return Portion(
+            pa.RecordBatch.from_arrays(plain, schema=_PORTION_TALKS),
+            _joined(self._rows.slices(first, last), _ROWS).select(_PORTION_ROWS.names),
+            _joined(self._traits.slices(start, stop), _TRAITS).select(_PORTION_TRAITS.names),
         )
 
     def lengths(self) -> NDArray[np.int64]:
@@ -253,10 +402,24 @@ class _Mapped:
         batch = int(np.searchsorted(self._ends, number, side="right"))
         return self._batches[batch], number - (int(self._ends[batch - 1]) if batch else 0)
 
-    def record(self, number: int, names: Sequence[str]) -> dict[str, Any]:
-        self._reads += 1
-        if self._reads % _READS == 0 and hasattr(mmap, "MADV_DONTNEED"):
+    def _count(self, records: int) -> None:
+        """Gives the pages back where so many records more make it due."""
+        if (self._reads + records) // _READS > self._reads // _READS and hasattr(mmap, "MADV_DONTNEED"):
             self._pages.madvise(mmap.MADV_DONTNEED)
+        self._reads += records
+
+    def slices(self, start: int, stop: int) -> list[pa.RecordBatch]:
+        """The records from ``start`` up to ``stop``, a batch after the other."""
+        self._count(stop - start)
+        found = []
+        while start < stop:
+            batch, place = self._place(start)
+            found.append(batch.slice(place, stop - start))
+            start += found[-1].num_rows
+        return found
+
+    def record(self, number: int, names: Sequence[str]) -> dict[str, Any]:
+        self._count(1)
         batch, place = self._place(number)
         return {name: batch.column(name)[place].as_py() for name in names}
 
@@ -271,6 +434,11 @@ class _Mapped:
 
     def numbers(self, name: str) -> NDArray[Any]:
         return np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches] or [np.zeros(0)])
+
+    def lists(self, name: str, width: int) -> NDArray[Any]:
+        """A column of lists of one length, (records, width)."""
+        parts = [batch.column(name).flatten().to_numpy() for batch in self._batches]
+        return np.concatenate(parts or [np.zeros(0)]).reshape(-1, width)
 
     def texts(self, name: str) -> list[str]:
         return [text for batch in self._batches for text in batch.column(name).to_pylist()]
@@ -310,6 +478,27 @@ def _open(path: Path, schema: pa.Schema) -> _Mapped:
 def _absent(path: Path) -> DataError:
     what = _("there is no file {path}").format(path=path)
     return DataError(what, fix=_("prepare the examples again: afina prepare"))
+
+
+def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """The records of all batches as one batch."""
+    if len(batches) == 1:
+        return batches[0]
+    table = pa.Table.from_batches(batches, schema).unify_dictionaries().combine_chunks()
+    return next(iter(table.to_batches()), pa.RecordBatch.from_pylist([], schema))
+
+
+def _with_columns(batch: pa.RecordBatch, changed: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    columns = [changed.get(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _hashes_of_groups(groups: Sequence[str]) -> pa.Array:
+    return pa.array([digest(group) if group else 0 for group in groups], pa.uint64())
+
+
+def _hashes_of_sources(sources: Sequence[Source]) -> pa.Array:
+    return pa.array([digest(str(source)) for source in sources], pa.uint64())
 
 
 def _lists(parts: Sequence[array[int]]) -> pa.ListArray:

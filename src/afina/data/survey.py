@@ -1,7 +1,7 @@
 """The checks of the whole set: duplicates, leaks, contradictions, lengths, languages, balance, and whether it is enough.
 
-They work on a few numbers of each conversation (``flow.Traits``) and decide which are left out; texts are read again only for the
-rows that are told of.
+They work on a few numbers of each conversation (``store.Traits``) and decide which are left out; texts are read again only for
+the rows that are told of.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from afina.core.translation import _
 from afina.data.clean.checks import Action
 from afina.data.conversation import Done, Finding
 from afina.data.duplicates import SIMILAR, Groups, jaccard, similar_pairs, words
-from afina.data.flow import Traits
 from afina.data.split import mixed
-from afina.data.store import SIDES, Store
+from afina.data.store import SIDES, Store, Traits
 
 FEWEST, FEW = 50, 100  # examples below which it is no use, and below which it seldom is
 GOOD, MANY = 200, 500  # where a style or a form is usually learned
@@ -147,9 +146,9 @@ def _join_equal_of(groups: Groups, numbers: NDArray[np.int64], values: NDArray[n
         groups.join(int(numbers[order[place - 1]]), int(numbers[order[place]]))
 
 
-def _telling(found: Sequence[str], common: frozenset[str]) -> frozenset[str]:
+def _telling(found: set[str], common: frozenset[str]) -> frozenset[str]:
     """The words without the common ones; all of them where nothing else is left."""
-    return frozenset(found) - common or frozenset(found)
+    return frozenset(found - common or found)
 
 
 class _Work:
@@ -228,7 +227,7 @@ class _Work:
     def _common_words(self) -> frozenset[str]:
         """Words that stand in many rows, counted in those with the lowest hashes: the same ones in whatever order they came."""
         chosen = np.argsort(mixed(self._traits.whole, 0), kind="stable")[:_COUNTED]
-        counts = Counter(word for number in chosen.tolist() for word in set(words(self._store.conversation(number).messages)))
+        counts = Counter(word for number in chosen.tolist() for word in words(self._store.conversation(number).messages))
         least = max(_COMMON * len(chosen), _COMMON_AT_LEAST)
         return frozenset(word for word, count in counts.items() if count >= least)
 

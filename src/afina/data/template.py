@@ -76,7 +76,9 @@ class ChatTemplate:
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         try:
-            return environment.from_string(self.source)
+            template = environment.from_string(self.source)
+            template.globals = dict(template.globals)  # one dictionary, where Jinja looks through a chain of them each time
+            return template
         except jinja2.TemplateSyntaxError as error:
             raise DataError(
                 _("the chat template '{name}' is not Jinja: line {line}: {reason}").format(
@@ -126,11 +128,14 @@ def choose_template(setting: str, tokenizer: Tokenizer, *, ends_with_bos: bool =
     return ChatTemplate(name=name, source=bindings + start + source, tokens=tokens)
 
 
+_OF_DICTIONARIES = frozenset(dir(dict))
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, which finds the keys of messages (``message.role``) without asking for attributes first."""
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if type(obj) is dict and attribute in obj and not hasattr(dict, attribute):
+        if type(obj) is dict and attribute in obj and attribute not in _OF_DICTIONARIES:
             return obj[attribute]
         return super().getattr(obj, attribute)
 

@@ -20,6 +20,8 @@ from torch.nn import functional as F
 
 from afina.model import nf4
 
+_AT_ONCE = 2**18  # weights encoded at once
+
 Kind = Literal["dense", "int8", "nf4"]
 
 
@@ -64,10 +66,17 @@ def encode(weight: Tensor, kind: Kind) -> tuple[Tensor, ...]:
         case "dense":
             return (weight,)
         case "int8":
-            scales = weight.float().abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / 127
-            return (weight.float() / scales).round_().to(torch.int8), scales
+            parts = [_encode_rows(rows) for rows in weight.split(max(1, _AT_ONCE // weight.shape[1]))]
+            return torch.cat([codes for codes, _scales in parts]), torch.cat([scales for _codes, scales in parts])
         case "nf4":
             return nf4.encode(weight)
+
+
+def _encode_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 codes of some rows and their scales (rows, 1)."""
+    values = rows.float()
+    scales = values.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / 127
+    return (values / scales).round_().to(torch.int8), scales
 
 
 def decode(kind: Kind, shape: tuple[int, int], parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

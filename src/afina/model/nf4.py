@@ -23,6 +23,7 @@ from afina.core.translation import _
 
 BLOCK, SCALE_BLOCK = 64, 256
 _PLACES = 65535
+_AT_ONCE = 2**18  # weights encoded at once, whole blocks: what is needed meanwhile stays small
 _SMALLEST = 1e-38  # a block of zeros has this scale
 # The quantiles of a normal distribution (QLoRA, appendix E); the largest is 1.
 _LEVELS = (
@@ -56,17 +57,23 @@ def require_nf4(device: torch.device) -> None:
 def encode(weight: Tensor) -> NF4:
     """The NF4 form of ``weight``, of any shape; the last block is filled up with zeros."""
     device = weight.device
-    flat = weight.detach().reshape(-1).float()
-    blocks = F.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
-    scales = blocks.abs().amax(1)
-    scaled = torch.clamp(blocks * (1.0 / scales.clamp(min=_SMALLEST))[:, None], -1, 1)
+    flat = weight.detach().reshape(-1)
     levels = torch.tensor(_LEVELS, device=device)
-    codes = torch.bucketize(scaled.view(-1), _middles(levels), out_int32=True).to(torch.uint8)
+    parts = [_encode_blocks(flat[start : start + _AT_ONCE], levels) for start in range(0, len(flat), _AT_ONCE)]
+    codes, scales = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
     mean = scales.mean()
     scale_codes, scale_scales = _encode_scales(scales - mean)
     pairs = torch.stack([levels.repeat_interleave(16), levels.repeat(16)], 1)  # (256, 2)
-    packed = (codes[::2] << 4) | codes[1::2]
-    return NF4(packed, scale_codes, scale_scales, mean.view(1), pairs.view(torch.int64).view(-1), _scale_levels(device))
+    return NF4(codes, scale_codes, scale_scales, mean.view(1), pairs.view(torch.int64).view(-1), _scale_levels(device))
+
+
+def _encode_blocks(flat: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes, two a byte, and scales of a stretch of weights."""
+    blocks = F.pad(flat.float(), (0, -len(flat) % BLOCK)).view(-1, BLOCK)
+    scales = blocks.abs().amax(1)
+    scaled = torch.clamp(blocks * (1.0 / scales.clamp(min=_SMALLEST))[:, None], -1, 1)
+    codes = torch.bucketize(scaled.view(-1), _middles(levels), out_int32=True).to(torch.uint8)
+    return (codes[::2] << 4) | codes[1::2], scales
 
 
 def decode(weight: NF4, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:

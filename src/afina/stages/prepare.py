@@ -26,17 +26,19 @@ from afina.data.documents.chunks import chunk
 from afina.data.documents.find import find_documents, passed_over
 from afina.data.documents.read import read_document
 from afina.data.findings import Findings
-from afina.data.flow import Earlier, Flow, Steps
+from afina.data.flow import Earlier, Flow
 from afina.data.read.examples import FileReading, Reader
 from afina.data.read.files import find_files, paths_of
 from afina.data.read.unpack import InputFile
 from afina.data.render import Limits, Renderer
 from afina.data.split import split
-from afina.data.store import SIDES, Store, Writer, load_side, save_sides
+from afina.data.store import SIDES, Store, Traits, Writer, load_side, save_sides
 from afina.data.survey import Limits as SetLimits
 from afina.data.survey import Survey, survey
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
+from afina.data.work import Steps
+from afina.data.workers import worthwhile
 from afina.model.base import Base, describe, resolve_base
 from afina.model.head import twins
 from afina.recipe.recipe import Data, FileList, Recipe
@@ -81,7 +83,7 @@ def prepare(recipe: Recipe, run: RunFolder, events: Events) -> Prepared:
     base = resolve_base(recipe.base, recipe.revision)
     renderer = build_renderer(recipe, base)
     files = require_readable(recipe.data)
-    documents = find_documents(recipe.data.documents)
+    documents, examples = find_documents(recipe.data.documents), paths_of(files)
     manifest = run_stage(
         run,
         events,
@@ -89,7 +91,7 @@ def prepare(recipe: Recipe, run: RunFolder, events: Events) -> Prepared:
             name=NAME,
             inputs={
                 "afina": __version__,
-                "examples": fingerprint.of_files(paths_of(files)),
+                "examples": fingerprint.of_files(examples),
                 "documents": fingerprint.of_files(documents),
                 "recipe": fingerprint.of_settings(
                     recipe.data, recipe.system, renderer.template.source, recipe.train.max_tokens, base.context
@@ -97,7 +99,9 @@ def prepare(recipe: Recipe, run: RunFolder, events: Events) -> Prepared:
                 "tokenizer": fingerprint.of_tokenizer(base),
             },
             plan=_plan(base, renderer, len(files), len(documents)),
-            work=lambda folder: _Preparation(recipe, base, renderer, documents, folder, run, events).work(),
+            work=lambda folder: _Preparation(
+                recipe, base, renderer, documents, folder, run, events, worthwhile(sum(path.stat().st_size for path in examples))
+            ).work(),
         ),
     )
     folder = run.stage(NAME)
@@ -141,10 +145,19 @@ class _Preparation:
     """One preparation from start to end; the steps are in ``work``, in their order."""
 
     def __init__(
-        self, recipe: Recipe, base: Base, renderer: Renderer, documents: list[Path], folder: Path, run: RunFolder, events: Events
+        self,
+        recipe: Recipe,
+        base: Base,
+        renderer: Renderer,
+        documents: list[Path],
+        folder: Path,
+        run: RunFolder,
+        events: Events,
+        processes: int,
     ) -> None:
         self._recipe, self._base, self._renderer, self._documents = recipe, base, renderer, documents
         self._folder, self._run, self._events = folder, run, events
+        self._processes = processes
         self._chosen = actions(recipe.data.checks, recipe.data.redact)
         self._cleaner = Cleaner(self._chosen, recipe.data.split.seed)
         self._files: list[FileReading] = []
@@ -162,16 +175,16 @@ class _Preparation:
         chunks, problems = self._chunks()
         with Findings(self._folder) as findings:
             steps = self._steps()
-            with Writer(self._folder) as writer:
-                flow = Flow(steps, writer, findings, self._earlier())
+            with Writer(self._folder) as writer, Flow(steps, writer, findings, self._earlier(), self._processes) as flow:
                 for side, entries in enumerate((data.examples, data.val, data.test)):
-                    flow.take(self._conversations(entries, findings), side, self._tell_progress)
+                    flow.take(self._conversations(entries), side, self._tell_progress)
             self._require_enough_kept(findings)
             store = Store(self._folder)
-            surveyed = survey(flow.traits, store, self._chosen, self._set_limits())
+            traits = store.traits
+            surveyed = survey(traits, store, self._chosen, self._set_limits())
             findings.add(*surveyed.findings)
             self._tell_of_leaks(surveyed)
-            sides = self._sides(surveyed, flow)
+            sides = self._sides(surveyed, traits)
         save_sides(self._folder, sides)
         material = Material(
             self._recipe,
@@ -184,7 +197,7 @@ class _Preparation:
             store,
             surveyed,
             sides,
-            flow.traits.source,
+            traits.source,
             time.monotonic() - start,
         )
         report = page(material)
@@ -217,21 +230,19 @@ class _Preparation:
             repr(limits),
             data.split.seed,
         )
-        return Steps(self._cleaner, self._renderer, limits, self._chosen, depends_on)
+        return Steps(data.split.seed, self._renderer, limits, self._chosen, depends_on)
 
-    def _conversations(self, entries: FileList, findings: Findings) -> Iterator[Conversation]:
-        """The conversations of some files; what is none is counted, and preferences are kept apart."""
+    def _conversations(self, entries: FileList) -> Iterator[Conversation | Finding]:
+        """The conversations of some files and what was found in the other rows; preferences are kept apart."""
         reader = Reader(entries, self._recipe.data, self._recipe.system, self._events)
         with (self._folder / PREFERENCES).open("a", encoding="utf-8") as preferences:
             for item in reader.items():
-                if isinstance(item, Conversation):
-                    yield item
-                elif isinstance(item, Finding):
-                    findings.add(item)
-                else:
+                if isinstance(item, Preference):
                     preferences.write(_preference_line(self._cleaned(item)))
-                    findings.add(Finding(item.source, "preference", _("kept in {file}").format(file=PREFERENCES)))
+                    yield Finding(item.source, "preference", _("kept in {file}").format(file=PREFERENCES))
                     self._preferences += 1
+                else:
+                    yield item
         self._files += reader.files
         if not self._preferences:
             (self._folder / PREFERENCES).unlink()
@@ -331,9 +342,9 @@ class _Preparation:
         fix = _("mend the rows named above, or go on without them: --set data.max_broken={enough:g}").format(enough=enough)
         raise DataError("\n".join([what, *shown]), fix=fix)
 
-    def _sides(self, surveyed: Survey, flow: Flow) -> dict[str, NDArray[np.int64]]:
+    def _sides(self, surveyed: Survey, traits: Traits) -> dict[str, NDArray[np.int64]]:
         """The numbers of the conversations on each side: of the files that were given for it, else by the split."""
-        data, traits, left = self._recipe.data, flow.traits, surveyed.left()
+        data, left = self._recipe.data, surveyed.left()
         examples = left[traits.side[left] == 0]
         settings = data.split.model_copy(
             update={"val": 0 if data.val else data.split.val, "test": 0 if data.test else data.split.test}
@@ -404,10 +415,10 @@ class _Preparation:
 
 
 def _plan(base: Base, renderer: Renderer, files: int, documents: int) -> str:
-    text = _("{files} files of examples for {base}; chat template: {template}").format(
+    text = _("base: {base}; files of examples: {files}; chat template: {template}").format(
         files=files, base=describe(base), template=renderer.template.name
     )
-    return text + (_("; {count} documents").format(count=documents) if documents else "")
+    return text + (_("; documents: {count}").format(count=documents) if documents else "")
 
 
 def _tell_of_the_end(renderer: Renderer, base: Base, events: Events) -> None:

@@ -85,7 +85,8 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
         apply_saving(model, saving)
         _tell_before_start(recipe, rows, model, events)
         trained_parameters = sum(parameter.numel() for parameter in trainee.parameters.values())
-        checkpoints = recipe.train.keep + 2  # the kept ones, the one that is being written, and the best weights
+        for_good = len(steps) // recipe.train.keep_every if recipe.train.keep_every else 0
+        checkpoints = recipe.train.keep + for_good + 2  # … the one that is being written, and the best weights
         require_disk(folder, checkpoints * 3 * 4 * trained_parameters, _("the adapter and its checkpoints"))
         with (
             tracked(recipe.train.track, recipe.name, folder, inputs, NAME) as listeners,
@@ -97,7 +98,6 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
             raise QualityError(
                 _("the training changed nothing: every update is zero"), fix=_("raise train.learning_rate or train.epochs")
             )
-        Checkpoints(folder / loop.CHECKPOINTS, 1, recipe.train.keep, recipe.train.keep_every).clear()
         result = {
             **asdict(trained),
             "peak_bytes": peak_bytes(device),
@@ -128,6 +128,8 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
             resumable=True,
         ),
     )
+    # Only now is it finished: killed a moment before, it would have gone on from the last of them.
+    Checkpoints(run.stage(NAME) / loop.CHECKPOINTS, 1, recipe.train.keep, recipe.train.keep_every).clear()
     return TrainResult(**manifest.result, weights=run.stage(NAME) / _left(recipe))
 
 

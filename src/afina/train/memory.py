@@ -51,7 +51,10 @@ def held_bytes(device: torch.device) -> int:
 
 
 class MemoryWatch:
-    """Compares, at most once a second, the memory that is free with what a step took on top of what is held now."""
+    """Compares, at most once a second, the memory that is free with what a step took on top of what is held now.
+
+    The peak that it goes by is the process's: on a CPU loading the model counts too, so that the need is rather too large.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -446,3 +446,30 @@ def test_a_table_in_japanese_is_read(shared_data: Path) -> None:
     assert reading.files[0].encoding == "cp932"
     sheet, _events = read(folder / "test.xlsx", map=Columns(prompt="{Alpha} {Beta}", answer="Gamma"))
     assert len(sheet.conversations) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("b.json", '[{"prompt": "b1", "completion": "x"},\n{"prompt": "b2", "completion": "y"}\n{"prompt": "b3"', 3),
+        ("b.json", '{"rows": [{"prompt": "b1"', 1),
+        ("b.yaml", "- {prompt: b1, completion: x}\n- b: c: d\n", 2),
+    ],
+)
+def test_a_file_of_a_folder_that_breaks_off_is_found_and_the_others_are_read(
+    tmp_path: Path, name: str, text: str, line: int
+) -> None:
+    """One broken .json in a folder ended the whole run."""
+    for other in ("a.jsonl", "c.jsonl"):
+        written(tmp_path / other, [{"prompt": f"{other} {row}", "completion": "z"} for row in range(3)])
+    (tmp_path / name).write_text(text)
+    reading, _events = read(tmp_path)
+    assert [talk.messages[0].content for talk in reading.conversations if "jsonl" in talk.source.file] == [
+        f"{other} {row}" for other in ("a.jsonl", "c.jsonl") for row in range(3)
+    ]
+    found = reading.findings[-1]
+    assert (found.check, found.source) == ("broken-row", Source(str(tmp_path / name), line))
+    assert "nothing behind it in this file is read" in found.reason
+    told = next(file for file in reading.files if file.name.endswith(name))
+    assert told.rows == told.conversations + told.dropped
+    assert problem_of(tmp_path / name).what.startswith(f"{tmp_path / name}:{line}: ")  # named by itself, it is an error

@@ -20,7 +20,7 @@ _HIDDEN = "•"
 
 
 def may_hold_personal(text: str, data: bytes) -> bool:
-    """False where ``personal`` would find nothing: three plain searches. ``data`` is the text in UTF-8."""
+    """False where ``personal`` would find nothing: plain searches. ``data`` is the text in UTF-8."""
     return "@" in text or may_hold_numbers(data) or may_hold_secrets(text, data)
 
 
@@ -29,9 +29,11 @@ def personal(text: str) -> list[Span]:
 
     Where two overlap, the first of these wins: a secret, an address, an account, a card, an identity number, a telephone.
     """
+    candidates = list(_candidates(text))
+    if not candidates:
+        return []
     taken = bytearray(len(text))
-    found = [span for span in _candidates(text) if _take(taken, span)]
-    return sorted(found, key=lambda span: span.start)
+    return sorted((span for span in candidates if _take(taken, span)), key=lambda span: span.start)
 
 
 def _take(taken: bytearray, span: Span) -> bool:

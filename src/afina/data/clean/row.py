@@ -188,7 +188,7 @@ class Cleaner:
 
 def spans_of(texts: list[str]) -> dict[str, list[Span]]:
     """Text → the personal data and secrets in it; what is known from one of the texts is found in the others too."""
-    found = {text: personal(text) if may_hold_personal(text, characters.utf8(text)) else [] for text in texts}
+    found = {text: personal(text) for text in texts}
     known = {text[span.start : span.end]: span for text, spans in found.items() for span in spans}
     return {text: again(text, spans, known) for text, spans in found.items()} if known else {}
 

@@ -162,6 +162,8 @@ def _signs(folded: str) -> Iterator[int]:
         while at >= 0:
             yield at
             at = folded.find(sign, at + _AROUND // 2)
+    if " ai" not in folded and " ia" not in folded:
+        return
     behind = 0
     for word in _AI_WORD.finditer(folded):
         if word.start() >= behind:

@@ -14,7 +14,7 @@ from afina.data.conversation import Conversation, Finding, Preference
 from afina.data.read.chats import read_chat, read_slack, recognise_chat
 from afina.data.read.encoding import decode
 from afina.data.read.files import PassedOver, look
-from afina.data.read.item import LONGEST_TEXT, Item, NoExamplesError, Record, Records
+from afina.data.read.item import LONGEST_TEXT, BrokenFileError, Item, NoExamplesError, Record, Records, broken
 from afina.data.read.records import open_records
 from afina.data.read.shapes import Choice, choose_shape, converse, knows, recognise
 from afina.data.read.unpack import InputFile, whole
@@ -88,7 +88,8 @@ class Reader:
             if records.kind == "text":
                 yield from self._chat(file, records)
                 return
-            for name, items in groupby(records.items, lambda item: item.source.file):  # a workbook has several tables
+            rows = _with_its_break(records.items) if file.sought else records.items
+            for name, items in groupby(rows, lambda item: item.source.file):  # a workbook has several tables
                 yield from self._table(file, name, items, records)
             if len(self.files) == read:
                 raise NoExamplesError(_("{path} holds no rows").format(path=file.name), fix=_("give a file with examples in it"))
@@ -207,6 +208,14 @@ class Reader:
                 named += _(" and {count} more").format(count=len(passed) - _NAMED)
             if passed:
                 tell(_STAGE, _("not read: {files}").format(files=named))
+
+
+def _with_its_break(items: Iterator[Item]) -> Iterator[Item]:
+    """The rows of a file that a folder or a pattern named; where it breaks off, that is found like a broken row."""
+    try:
+        yield from items
+    except BrokenFileError as error:
+        yield broken(error.source, _("{reason}; nothing behind it in this file is read").format(reason=error.reason))
 
 
 def _chosen_text(reading: FileReading, records: Records | None, choice: Choice | None) -> str:

@@ -52,6 +52,14 @@ class NoExamplesError(DataError):
     """A file that can be read, but holds nothing that is written like examples."""
 
 
+class BrokenFileError(DataError):
+    """A file that holds rows and cannot be read from ``source`` on, for ``reason``."""
+
+    def __init__(self, source: Source, reason: str, *, fix: str) -> None:
+        super().__init__(f"{source}: {reason}", fix=fix)
+        self.source, self.reason = source, reason
+
+
 def broken(source: Source, reason: str) -> Finding:
     return Finding(source, BROKEN_ROW, reason)
 

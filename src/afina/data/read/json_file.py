@@ -11,7 +11,7 @@ from typing import Any
 from afina.core.errors import DataError
 from afina.core.translation import _
 from afina.data.conversation import Source
-from afina.data.read.item import Item, Knows, Record, broken
+from afina.data.read.item import BrokenFileError, Item, Knows, Record, broken
 from afina.data.read.shapes import is_message
 from afina.data.read.strict_json import BrokenJsonError, broken_at, parse_json_at, skip_blanks
 
@@ -52,8 +52,9 @@ def json_rows(name: str, text: str, knows: Knows) -> Iterator[Item]:
             raise broken_at(text, end)
     except BrokenJsonError as error:
         place = line if error.position is None else text.count("\n", 0, error.position) + 1
-        raise DataError(
-            f"{name}:{place}: {error.reason}",
+        raise BrokenFileError(
+            Source(name, place),
+            error.reason,
             fix=_("mend the JSON there; in JSONL (one object a line) only the broken line would be left out"),
         ) from None
 

@@ -23,7 +23,6 @@ from afina.data.conversation import Source
 from afina.data.read.arrow import ARROW_STREAM, arrow_rows, parquet_rows
 from afina.data.read.chats import recognise_chat
 from afina.data.read.encoding import as_utf8, find_encoding, telling_sample, with_line_ends
-from afina.data.read.excel import excel_rows
 from afina.data.read.files import PACKED_ENDINGS
 from afina.data.read.item import LONGEST_TEXT, Item, Kind, Knows, NoExamplesError, Record, Records, broken
 from afina.data.read.json_file import json_rows
@@ -59,6 +58,8 @@ def _tables(file: InputFile, start: bytes, knows: Knows) -> Records | None:
     if start.startswith(b"PK\x03\x04"):
         if file.member and not file.name.lower().endswith((".xlsx", ".xlsm")):
             raise nested(file.name)
+        from afina.data.read.excel import excel_rows  # openpyxl takes a tenth of a second
+
         return Records("excel", excel_rows(file.name, whole(file, LONGEST_TEXT), knows, notes), notes=notes)
     is_stream = start.startswith(ARROW_STREAM)
     if not (is_stream or start.startswith((b"PAR1", b"ARROW1"))):

@@ -17,7 +17,7 @@ import yaml
 from afina.core.errors import DataError
 from afina.core.translation import _
 from afina.data.conversation import Source
-from afina.data.read.item import Item, Knows, Record, broken
+from afina.data.read.item import BrokenFileError, Item, Knows, Record, broken
 from afina.data.read.number import Number
 from afina.data.read.shapes import is_message
 
@@ -202,8 +202,9 @@ def _merge(value: dict[str, Any]) -> None:
             value.setdefault(key, item)
 
 
-def _broken(name: str, line: int, reason: str) -> DataError:
-    return DataError(
-        _("{path}:{line}: not YAML: {reason}").format(path=name, line=line, reason=reason),
+def _broken(name: str, line: int, reason: str) -> BrokenFileError:
+    return BrokenFileError(
+        Source(name, line),
+        _("not YAML: {reason}").format(reason=reason),
         fix=_("mend the YAML there; in JSONL (one object a line) only the broken line would be left out"),
     )
