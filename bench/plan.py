@@ -135,7 +135,9 @@ def main() -> None:
         peak = dry_run(setup_of(case), batch_of(case), Saving(case.checkpointing), look=False).worst.peak
         seconds = time.perf_counter() - start
         predicted = round(peak * (1 + ALLOCATOR["cpu"]))
-        done = subprocess.run([sys.executable, __file__, "--case", str(number)], check=True, capture_output=True, text=True, env=ONE_THREAD)
+        done = subprocess.run(
+            [sys.executable, __file__, "--case", str(number)], check=True, capture_output=True, text=True, env=ONE_THREAD
+        )
         found = int(done.stdout)
         rows.append({**asdict(case), "predicted": predicted, "measured": found, "off": round(predicted / found - 1, 4)})
         print(json.dumps({**rows[-1], "dry_run_s": round(seconds, 1)}), flush=True)
