@@ -63,6 +63,8 @@ CASES = (
     Case("135M", "none", "full", 1024),
 )
 
+SMALL = Case("tiny", "none", "none", 512)  # what the tests look at
+
 
 def config_of(shape: str) -> PreTrainedConfig:
     """``tiny``, or the shape of SmolLM2-135M."""
@@ -143,7 +145,7 @@ def main() -> None:
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case is not None:
-        print(measured(CASES[arguments.case]))
+        print(measured((*CASES, SMALL)[arguments.case]))
         return
     rows = []
     for number, case in enumerate(CASES):

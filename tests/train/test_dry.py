@@ -37,13 +37,12 @@ def test_a_line_through_few_layers_meets_the_run_of_all() -> None:
 
 
 def test_the_peak_is_what_a_real_training_holds() -> None:
-    """The embedded model with checkpointing, in a process whose allocator gives memory back at once; within a tenth."""
-    number = 1
+    """The embedded model, in a process whose allocator gives memory back at once; of some 60 MiB a tenth is noise."""
     if sys.platform != "linux":
         pytest.skip("VmHWM is Linux's")
-    case = bench.CASES[number]
+    case = bench.SMALL
     alive = dry_run(bench.setup_of(case), bench.batch_of(case), Saving(case.checkpointing), look=False).worst.peak
-    resident = bench.measured_apart(number, bench.ONE_THREAD | bench.GIVEN_BACK)
+    resident = bench.measured_apart(len(bench.CASES), bench.ONE_THREAD | bench.GIVEN_BACK)
     assert alive == pytest.approx(resident, rel=0.1)
 
 
