@@ -1,6 +1,6 @@
 """torchtune in a process of its own, a step a turn: what its recipe lora_finetune_single_device does, one chat at a time.
 
-Llama-3.1-8B with its NF4 (QLoRA), checkpointing and chunked loss, as its configuration for one device has them. Needs an NVIDIA GPU.
+Llama-3.1-8B with NF4 (QLoRA), checkpointing and chunked loss, as its configuration for one device has them. For NVIDIA GPUs only.
 """
 
 from __future__ import annotations
