@@ -178,7 +178,7 @@ class Contest:
 
     def run(self, sides: Sequence[Side]) -> tuple[dict[str, Found], dict[str, float]]:
         """Every side's steps in turn, then one step of each slow one; and the fastest matrix products, FLOP/s a number type."""
-        taking_part = [found for side in sides if not side.is_slow and (found := self._start(side))]
+        taking_part = [pair for side in sides if not side.is_slow and (pair := self._start(side))]
         config = self.work.config
         peak = {"width": config["hidden_size"], "inner": config["intermediate_size"], "dtypes": ["float32", "bfloat16"]}
         products = self._start(Side("matrix products", "peak.py", peak))
@@ -194,8 +194,8 @@ class Contest:
             contender.end()
         everyone = [found for found, _contender in taking_part]
         for side in sides:
-            if side.is_slow and (pair := self._start(side)):
-                found, contender = pair
+            if side.is_slow and (late := self._start(side)):
+                found, contender = late
                 self._turn(found, contender)
                 contender.end()
                 everyone += [found] if found.steps else []
@@ -233,7 +233,7 @@ class Contest:
         }
         try:
             python = python_of(side.environment, CACHE, self.tell) if side.environment else Path(sys.executable)
-            command = [python, "-P", BENCH / "sides" / side.script, json.dumps(settings)]
+            command: list[str | Path] = [python, "-P", BENCH / "sides" / side.script, json.dumps(settings)]
             contender = Contender(command, surroundings, logs / f"{side.name.replace(', ', '-').replace(' ', '-')}.txt")
         except (NoEnvironmentError, FailedError) as error:
             self._leave_out(side, str(error))
