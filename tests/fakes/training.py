@@ -18,6 +18,7 @@ from afina.model.load import load_model
 from afina.model.lora import add_lora
 from afina.recipe.recipe import Adapter, Train
 from afina.train import loop, step
+from afina.train.saving import Saving, apply_saving
 from afina.train.trainee import ADAPTER as ADAPTER_FOLDER
 from afina.train.trainee import FULL, adapter_on, whole_model
 from tests.fakes.rows import row_of
@@ -54,6 +55,7 @@ def run_training(
     dtype: torch.dtype = torch.float32,
     rows: Sequence[Row] | None = None,
     val_rows: Sequence[Row] | None = None,
+    saving: Saving | None = None,
     **changes: Any,
 ) -> loop.Trained:
     """Trains in ``folder``; ``changes`` are settings of ``train`` other than SETTINGS."""
@@ -67,6 +69,7 @@ def run_training(
         add_lora(model, adapter, settings.seed)
         trainee = adapter_on(model, adapter, "base")
     assert step.prepare(model) == []
+    apply_saving(model, saving or Saving())
     seen = made_up_rows(24) if rows is None else rows
     held_out = made_up_rows(6, seed=1) if val_rows is None else val_rows
     with Events(None, (listener,) if listener else ()) as events:

@@ -115,7 +115,7 @@ def test_a_changed_setting_is_told_with_both_values_and_the_half_done_training_i
 
 def test_what_does_not_change_what_is_learned_may_change_on_the_way(prepared: Path, run: RunFolder) -> None:
     kill(recipe_of(prepared), run, 3)
-    seen = trained(recipe_of(prepared, keep=5, save_every=3, micro_tokens=64, checkpointing=True), run)
+    seen = trained(recipe_of(prepared, keep=5, save_every=3, micro_tokens=64, checkpointing="full"), run)
     assert any("going on after step" in text for text in texts(seen))
     assert any(isinstance(event, StageSkipped) for event in trained(recipe_of(prepared, samples=2), run))
 

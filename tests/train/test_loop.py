@@ -15,6 +15,7 @@ from afina.model.load import load_model
 from afina.model.lora import add_lora, lora_layers
 from afina.recipe.recipe import Adapter, Train
 from afina.train import loop
+from afina.train.saving import Saving
 from afina.train.step import prepare
 from afina.train.trainee import adapter_on
 from tests.fakes.models import write_model
@@ -102,7 +103,7 @@ def test_the_cut_into_micro_batches_does_not_change_the_training(base: Path, tmp
 def test_activation_checkpointing_does_not_change_the_training(
     base: Path, tmp_path: Path, whole: tuple[Path, loop.Trained]
 ) -> None:
-    run_training(base, tmp_path, checkpointing=True)
+    run_training(base, tmp_path, saving=Saving("full"))
     ours, theirs = weights_of(tmp_path), weights_of(whole[0])
     assert all((ours[name] - theirs[name]).abs().max() < 1e-5 for name in ours)
 

@@ -16,12 +16,27 @@ from pathlib import Path
 from typing import NoReturn
 
 from afina import __version__
-from afina.cli import chat, compare, demo, deploy, doctor, draft, export, new, prepare, report, run, serve, train
+from afina.cli import chat, compare, demo, deploy, doctor, draft, export, new, plan, prepare, report, run, serve, train
 from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError
 from afina.core.interrupt import was_interrupted
 from afina.core.translation import _
 
-COMMANDS = (demo, doctor, new, draft, prepare, train, compare, export, deploy, chat, serve, run, report)  # in the order of work
+COMMANDS = (
+    demo,
+    doctor,
+    new,
+    draft,
+    prepare,
+    plan,
+    train,
+    compare,
+    export,
+    deploy,
+    chat,
+    serve,
+    run,
+    report,
+)  # in the order of work
 
 
 class _Parser(argparse.ArgumentParser):

@@ -54,6 +54,15 @@ def memory() -> Memory | None:
             return _windows_memory()
 
 
+def resident_bytes() -> int:
+    """What of this process lies in memory now; 0 on a system that does not tell."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    size = _ask("ps", "-o", "rss=", "-p", str(os.getpid())).strip()
+    return int(size) * KIB if size.isdigit() else 0
+
+
 def free_disk(folder: Path) -> int:
     """Free bytes on the disk of ``folder``, which need not exist yet."""
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())

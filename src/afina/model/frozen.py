@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from afina.model import nf4
@@ -93,11 +94,12 @@ def dense_weight(kind: Kind, shape: tuple[int, int], parts: Sequence[Tensor], af
     """``decode`` in the type of ``after``, and not before ``after`` is there.
 
     A compiler sees that forward and backward decode the same parts, and would keep the dense weight of every layer in between. So
-    it is shown an operation that it cannot look into, and that needs something which the backward pass alone has.
+    it is shown an operation that it cannot look into, and that needs something which the backward pass alone has. So is a dry
+    run on fake tensors, which stand for those of another device.
     """
     if kind == "dense" and parts[0].dtype == after.dtype:
         return parts[0]
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or isinstance(after, FakeTensor):
         weight: Tensor = _decoded(kind, shape, parts, after)
         return weight
     return decode(kind, shape, parts, after.dtype)

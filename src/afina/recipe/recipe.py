@@ -157,8 +157,8 @@ class Train(_Section):
     """Largest norm of the gradient; a longer one is shortened."""
     batch_tokens: Annotated[int, Field(ge=16)] = 4096
     """Tokens that make one step of the optimizer."""
-    micro_tokens: Annotated[int, Field(ge=16)] = 2048
-    """Tokens computed at once; does not change the result, only memory and speed."""
+    micro_tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
+    """Tokens computed at once; does not change the result, only memory and speed. auto: as many as fit, see `afina plan`."""
     max_tokens: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
     """Longest example; see data.long. auto: from the data (99.5 % of the rows fit), at most what the base can hold."""
     evaluate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -175,8 +175,9 @@ class Train(_Section):
     """Programs that the live numbers are sent to; their libraries are installed by you. Nothing is sent unless it stands here."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many looks without a better validation loss."""
-    checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, about a third slower."""
+    checkpointing: Literal["auto", "none", "selective", "full", "offload"] = "auto"
+    """What is computed again in the backward pass to save memory: nothing, norms and MLP, every layer, every layer with its input
+    kept in RAM (GPU). auto: the fastest that fits."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number type of the computation. auto: bfloat16 where the hardware has it, float16 on older GPUs, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -22,6 +23,7 @@ from afina.model.load import choose_device, choose_dtype, choose_threads, load_m
 from afina.model.lora import add_lora
 from afina.recipe.recipe import Adapter, Recipe
 from afina.stages import fingerprint
+from afina.stages.plan import chosen_for
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
@@ -30,6 +32,7 @@ from afina.train.checkpoint import Checkpoints
 from afina.train.memory import peak_bytes
 from afina.train.optimize import require_optimizer
 from afina.train.sample import sampler
+from afina.train.saving import apply_saving
 from afina.train.track import require_trackers, tracked
 from afina.train.trainee import ADAPTER, FULL, Trainee, adapter_on, whole_model
 
@@ -52,6 +55,7 @@ class TrainResult:
     device: str
     dtype: str
     weights: Path  # folder of the adapter, or of the whole model
+    choices: Mapping[str, Any] = field(default_factory=dict)  # what ``auto`` stood for, see plan.py
 
 
 def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
@@ -74,9 +78,11 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     }
 
     def work(folder: Path) -> Outcome:
+        settings, saving = chosen_for(recipe, rows, folder)  # before the weights take memory
         model, trainee = _load(recipe, base, dtype, device)
         for remark in step.prepare(model):
             events.info(NAME, remark)
+        apply_saving(model, saving)
         _tell_before_start(recipe, rows, model, events)
         trained_parameters = sum(parameter.numel() for parameter in trainee.parameters.values())
         for_good = len(steps) // recipe.train.keep_every if recipe.train.keep_every else 0
@@ -87,7 +93,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
             events.heard_by(*listeners),
         ):
             sample = _sampler(recipe, run, base, model, events)
-            trained = loop.train(model, rows, val_rows, recipe.train, trainee, folder, events, sample)
+            trained = loop.train(model, rows, val_rows, settings, trainee, folder, events, sample)
         if not trainee.has_learned():
             raise QualityError(
                 _("the training changed nothing: every update is zero"), fix=_("raise train.learning_rate or train.epochs")
@@ -98,6 +104,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
             "trained_parameters": trained_parameters,
             "device": str(device),
             "dtype": str(dtype).removeprefix("torch."),
+            "choices": {"micro_tokens": settings.micro_tokens, **asdict(saving)},
         }
         return Outcome(result, sorted((folder / _left(recipe)).iterdir()), _summary(trained, peak_bytes(device)))
 

@@ -23,7 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from afina.data.pack import Packed
 
 NAME = "afina_packed"
-_BLOCK = 128  # queries whose scores are held at once
+BLOCK = 128  # queries whose scores are held at once
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,8 @@ class _Block:
 def _blocks(document: Document, window: int | None) -> Iterator[_Block]:
     start, end = document.queries
     before = document.shared + document.keys[1] - document.keys[0] - (end - start)  # keys in front of the first query
-    for place in range(start, end, _BLOCK):
-        stop = min(end, place + _BLOCK)
+    for place in range(start, end, BLOCK):
+        stop = min(end, place + BLOCK)
         at = before + place - start
         first = 0 if window is None else max(0, at - window + 1)
         yield _Block((place, stop), at, first, at + stop - place)

@@ -33,6 +33,7 @@ from afina.train.step import mean_loss
 from afina.train.trainee import Trainee
 
 STAGE = "train"
+MICRO_TOKENS = 2048  # where nobody chose, see plan.py
 CHECKPOINTS = "checkpoints"
 
 
@@ -82,8 +83,7 @@ def train(
     saves_every = looks_every if settings.save_every == "auto" else settings.save_every
     patience = settings.patience or math.inf
 
-    if settings.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+    micro_tokens = MICRO_TOKENS if settings.micro_tokens == "auto" else settings.micro_tokens
     optimizer = build_optimizer(model, trainee.parameters, settings)
     scaler = build_scaler(model.dtype, model.device)
     gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, settings.neftune), settings)
@@ -108,7 +108,7 @@ def train(
         started = time.monotonic()
         loss = None
         if val_rows:
-            loss = mean_loss(model, val_rows, settings.micro_tokens)
+            loss = mean_loss(model, val_rows, micro_tokens)
             events.emit(Metric(STAGE, now.step, {"val_loss": loss}))
             if not math.isfinite(loss):
                 raise not_finite(_("the validation loss"), now.step, val_rows)
@@ -134,7 +134,7 @@ def train(
             started = time.monotonic()
             rate = learning_rate(number, len(steps), settings)
             set_learning_rate(optimizer, rate)
-            batches = micro_batches(steps[number], settings.micro_tokens, share=not settings.neftune)
+            batches = micro_batches(steps[number], micro_tokens, share=not settings.neftune)
             loss, norm = gradient.of_step(optimizer, batches, number)
             scaler.step(optimizer)  # in float16: passed over where a gradient overflowed …
             scaler.update()  # … and the scale goes down

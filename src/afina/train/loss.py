@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-_CHUNK_BYTES = 32 * 2**20  # float32 logits held at once: about what a processor's last cache holds
+# float32 logits held at once: on a CPU about what its last cache holds, on a GPU enough rows to keep it busy
+CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, targets: Tensor) -> Tensor:
-        rows = max(16, _CHUNK_BYTES // (4 * weight.shape[0]))
+        rows = max(16, CHUNK_BYTES[hidden.device.type] // (4 * weight.shape[0]))
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None

@@ -137,4 +137,4 @@ def device_failures_told(checkpoints: Checkpoints) -> Iterator[None]:
 
 
 def _less_memory() -> str:
-    return _("--set train.micro_tokens=512, then --set train.checkpointing=true, then --set adapter.quantize=nf4")
+    return _("--set train.micro_tokens=512, then --set train.checkpointing=full, then --set adapter.quantize=nf4")

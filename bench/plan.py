@@ -1,0 +1,147 @@
+"""Predicted against measured: the memory of a training step on this CPU, in six configurations.
+
+    python bench/plan.py            writes bench/results/plan.json
+
+Each configuration runs in a process of its own: the resident set at its highest during two steps (VmHWM, Linux), over what the
+process held before the model was made, against the dry run's peak. Weights are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from afina.core import hardware
+from afina.core.files import write_json
+from afina.core.run import versions
+from afina.model.decoder import decoder_layers
+from afina.model.lora import add_lora, quantize_linear, trained_parameters
+from afina.model.shape import read_shape
+from afina.recipe.recipe import Adapter
+from afina.train import attention
+from afina.train.dry import Batch, Setup, dry_run, packed_of
+from afina.train.last_layer import prune_last_layer
+from afina.train.plan import ALLOCATOR
+from afina.train.saving import Checkpointing, Saving, apply_saving
+from afina.train.step import packed_loss
+
+# Threads wait for each other where other programs work too; each takes some memory of its own, the same in every case.
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+RESULT = Path(__file__).parent / "results" / "plan.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    shape: str
+    quantize: str
+    checkpointing: Checkpointing
+    tokens: int
+
+
+CASES = (
+    Case("tiny", "none", "none", 2048),
+    Case("tiny", "none", "full", 2048),
+    Case("135M", "none", "none", 512),
+    Case("135M", "none", "none", 1024),
+    Case("135M", "nf4", "none", 512),
+    Case("135M", "none", "full", 1024),
+)
+
+
+def config_of(shape: str) -> PreTrainedConfig:
+    """``tiny``, or the shape of SmolLM2-135M."""
+    if shape == "tiny":
+        return read_shape("tiny")
+    return transformers.LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=49152,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    )
+
+
+def setup_of(case: Case) -> Setup:
+    return Setup(config_of(case.shape), torch.float32, Adapter.model_validate({"quantize": case.quantize}), "cpu")
+
+
+def batch_of(case: Case) -> Batch:
+    return Batch(case.tokens, case.tokens // 4, case.tokens // 2)
+
+
+def measured(case: Case) -> int:
+    """Bytes that two real steps held at most, over what the process held before."""
+    torch.manual_seed(0)
+    attention.register()
+    train_two_steps(Case("tiny", case.quantize, case.checkpointing, 64))  # what is loaded and kept by the libraries
+    gc.collect()
+    before = hardware.resident_bytes()
+    train_two_steps(case)
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    highest = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    return highest - before
+
+
+def train_two_steps(case: Case) -> None:
+    setup = setup_of(case)
+    model = AutoModelForCausalLM.from_config(setup.config, dtype=torch.float32, attn_implementation=attention.NAME)
+    model.config.use_cache = False
+    if setup.adapter.quantize != "none":
+        quantize_linear(model, setup.adapter.quantize, torch.device("cpu"))
+    add_lora(model, setup.adapter, 0)
+    parameters = list(trained_parameters(model).values())
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    prune_last_layer(decoder_layers(model)[-1])
+    apply_saving(model.train(), Saving(case.checkpointing))
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+    batch = packed_of(batch_of(case))
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # begins VmHWM anew
+    for _step in range(2):
+        packed_loss(model, batch).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case is not None:
+        print(measured(CASES[arguments.case]))
+        return
+    rows = []
+    for number, case in enumerate(CASES):
+        start = time.perf_counter()
+        peak = dry_run(setup_of(case), batch_of(case), Saving(case.checkpointing), look=False).worst.peak
+        seconds = time.perf_counter() - start
+        predicted = round(peak * (1 + ALLOCATOR["cpu"]))
+        done = subprocess.run([sys.executable, __file__, "--case", str(number)], check=True, capture_output=True, text=True, env=ONE_THREAD)
+        found = int(done.stdout)
+        rows.append({**asdict(case), "predicted": predicted, "measured": found, "off": round(predicted / found - 1, 4)})
+        print(json.dumps({**rows[-1], "dry_run_s": round(seconds, 1)}), flush=True)
+    machine = {"processor": platform.processor(), "threads": 1}
+    write_json(RESULT, {"machine": machine, "versions": versions(), "cases": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Plan: what a training will need, and which choices fit, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from afina.core.errors import RecipeError
+from afina.core.files import read_json, write_json
+from afina.core.run import RunFolder
+from afina.core.translation import _
+from afina.data.render import Row
+from afina.data.store import load_rows
+from afina.model.load import choose_device, choose_dtype
+from afina.model.shape import read_shape, shape_names
+from afina.recipe.recipe import Recipe, Train
+from afina.stages.prepare import NAME as PREPARE
+from afina.train.dry import Setup, parameters_of
+from afina.train.loop import MICRO_TOKENS
+from afina.train.plan import Plan, Rows, Wishes, context_line, context_within, make_plan, require_fit
+from afina.train.saving import Saving
+from afina.train.target import Target, found_target, named_gpu
+
+CHOICE = "choice.json"  # in the folder of a training: what ``auto`` stands for in this run, kept when it is resumed
+CARD_SIZES = (8, 12, 16, 24, 48, 80)  # GiB of the table's columns
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rung of the ladder, in numbers."""
+
+    micro_tokens: int
+    checkpointing: str
+    mlp_tile: int | None
+    needed_bytes: int
+    extra: float
+    fits: bool
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """``peak_bytes`` is what the chosen way needs on the device, of ``free_bytes``; ``ram_bytes`` what it moves to RAM.
+
+    ``max_context_tokens``: the longest single row that fits in the leanest way; ``base_context_tokens``: what the base was made
+    for.
+    """
+
+    fits: bool
+    peak_bytes: int
+    free_bytes: int
+    by_category: Mapping[str, int]
+    ram_bytes: int
+    disk_bytes: int
+    max_context_tokens: int
+    base_context_tokens: int
+    choices: Mapping[str, object]
+    seconds_per_step: float
+    ladder: tuple[Step, ...]
+    longest_row: int
+    target: str
+    dtype: str
+
+
+def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) -> PlanResult:
+    """What training ``recipe`` on ``rows`` needs on the named card, on this machine's CPU, or on the device found here."""
+    setup, target = situation(recipe, gpu, cpu, measured=True)
+    found = make_plan(setup, target, rows, wishes(recipe.train))
+    chosen = found.chosen
+    trained_bytes = chosen.by_category.get("adapter", 0)
+    return PlanResult(
+        fits=found.fits,
+        peak_bytes=chosen.needed_bytes,
+        free_bytes=target.free_bytes,
+        by_category=chosen.by_category,
+        ram_bytes=chosen.ram_bytes,
+        disk_bytes=5 * trained_bytes,
+        max_context_tokens=context_within(context_line(setup, target), target),
+        base_context_tokens=int(setup.config.max_position_embeddings),
+        choices=found.choices,
+        seconds_per_step=found.seconds_per_step,
+        ladder=tuple(
+            Step(r.micro_tokens, r.saving.checkpointing, r.saving.mlp_tile, r.needed_bytes, r.extra, r.fits) for r in found.ladder
+        ),
+        longest_row=rows.longest,
+        target=target.name,
+        dtype=str(setup.dtype).removeprefix("torch."),
+    )
+
+
+def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measured: bool = False) -> tuple[Setup, Target]:
+    """What is run dry, and for which device; ``measured``: with the rate of a device found here."""
+    if recipe.adapter.method == "full":
+        raise RecipeError(
+            _("adapter.method is full: afina plan knows the training of adapters only"), fix="--set adapter.method=lora"
+        )
+    config = read_shape(recipe.base, recipe.revision)
+    if gpu is not None:
+        target = named_gpu(gpu)
+        dtype = target.half if recipe.train.dtype == "auto" else getattr(torch, recipe.train.dtype)
+    else:
+        device = torch.device("cpu") if cpu else choose_device(recipe.train.device)
+        dtype = choose_dtype(recipe.train.dtype, device, parameters_of(config)).dtype
+        target = found_target(device, dtype, measured)
+    return Setup(config, dtype, recipe.adapter, target.kind), target
+
+
+def prepared_sizes(recipe: Recipe, run: RunFolder) -> Rows:
+    """What the run's prepared rows ask for."""
+    run.require(PREPARE)
+    return sizes_of(load_rows(run.stage(PREPARE), "train"), recipe.train)
+
+
+def assumed_sizes(longest: int, settings: Train) -> Rows:
+    """For a plan without data: rows of so many tokens, all of them trained."""
+    return Rows(longest, max(longest, settings.batch_tokens), 1.0)
+
+
+def known_shapes() -> list[str]:
+    """The names of the shapes that come with afina."""
+    return shape_names()
+
+
+def sizes_of(rows: Iterable[Row], settings: Train) -> Rows:
+    """The longest row, the tokens of a step, and the largest trained share of a row."""
+    longest, share, total = 1, 0.0, 0
+    for row in rows:
+        length = row.spans[-1][1]
+        longest, share, total = max(longest, length), max(share, row.trained_tokens / length), total + length
+    return Rows(longest, min(total, settings.batch_tokens), share)
+
+
+def wishes(settings: Train) -> Wishes:
+    return Wishes(
+        None if settings.micro_tokens == "auto" else settings.micro_tokens,
+        None if settings.checkpointing == "auto" else settings.checkpointing,
+    )
+
+
+def chosen_for(recipe: Recipe, rows: Sequence[Row], folder: Path) -> tuple[Train, Saving]:
+    """The settings of a training with every ``auto`` that is about memory filled in. The choice is kept in ``folder``: a training
+    that goes on does not choose anew. Raises ResourceError where nothing fits.
+    """
+    path = folder / CHOICE
+    asked = {"micro_tokens": recipe.train.micro_tokens, "checkpointing": recipe.train.checkpointing}
+    choice = read_json(path) if path.is_file() else {}
+    if choice.get("asked") != asked:
+        choice = {"asked": asked, **_choose(recipe, sizes_of(rows, recipe.train))}
+        write_json(path, choice)
+    settings = recipe.train.model_copy(update={key: choice[key] for key in ("micro_tokens", "checkpointing")})
+    return settings, Saving(choice["checkpointing"], choice["mlp_tile"])
+
+
+def _choose(recipe: Recipe, rows: Rows) -> dict[str, object]:
+    wanted = wishes(recipe.train)
+    if recipe.adapter.method == "full" or None not in (wanted.micro_tokens, wanted.checkpointing):  # nothing is left to choose
+        micro_tokens, checkpointing = wanted.micro_tokens or MICRO_TOKENS, wanted.checkpointing or "none"
+        return {"micro_tokens": micro_tokens, "checkpointing": checkpointing, "mlp_tile": None, "needed_bytes": None}
+    setup, target = situation(recipe)
+    found: Plan = make_plan(setup, target, rows, wanted)
+    require_fit(found)
+    return {**found.choices, "needed_bytes": found.chosen.needed_bytes}
+
+
+def context_row(base: str, recipe: Recipe, sizes: tuple[int, ...] = CARD_SIZES) -> tuple[int, ...]:
+    """The longest context on cards of so many GiB, for one shape and the recipe's adapter."""
+    setup, first = situation(recipe.model_copy(update={"base": base}), f"{sizes[0]}GiB")
+    line = context_line(setup, first)
+    return tuple(context_within(line, named_gpu(f"{size}GiB")) for size in sizes)

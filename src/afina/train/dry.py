@@ -1,0 +1,367 @@
+"""A dry run: everything that a training does to memory, on fake tensors, without weights and without a device.
+
+The step is the real one (``step.py`` on transformers' modelling with our layers). Fake tensors lie on the CPU and stand for the
+target's; what a kernel allocates inside itself is modelled, and attention, whose blocks would be many: ``_Attention``.
+
+All layers of a decoder are alike, or repeat with a period. So two small numbers of layers are run, and each part of the step is
+continued along a straight line to the real number: ``tests/train/test_dry.py`` holds this equal to the run of all layers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface
+
+from afina.data.pack import Packed
+from afina.model import frozen  # noqa: F401  # registers the operation afina::decoded
+from afina.model.decoder import decoder_layers
+from afina.model.lora import add_lora, quantize_linear, trained_parameters
+from afina.recipe.recipe import Adapter
+from afina.train import attention, loss
+from afina.train.attention import Layout
+from afina.train.last_layer import prune_last_layer
+from afina.train.saving import Saving, apply_saving
+from afina.train.step import packed_loss
+from afina.train.storages import RAM, LiveStorages, Within
+
+CPU = torch.device("cpu")
+CUDA_GRANULE, CPU_GRANULE = 512, 64  # bytes: what torch's allocators round up to
+
+Kind = Literal["cpu", "cuda"]
+
+
+def _while_decoding(args: tuple[Any, ...]) -> int:
+    """What ``frozen.decode`` holds on the CPU: the numbers in float32, and codes or a second copy of the numbers."""
+    kind, (rows, columns), _parts, after = args
+    count = int(rows * columns)
+    numbers = count * (4 - int(after.element_size()))
+    return numbers + (2 * count if kind == "nf4" else 4 * count)
+
+
+# On CUDA a weight is decoded by a kernel that needs nothing more.
+CUDA_WITHIN: Mapping[Any, Within] = MappingProxyType({})
+CPU_WITHIN: Mapping[Any, Within] = MappingProxyType({torch.ops.afina.decoded: _while_decoding})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The largest micro-batch of a run: its tokens, the tokens of its longest row, and those that are trained."""
+
+    tokens: int
+    longest: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is run dry: a model by its configuration, its number type, the adapter on it, and the kind of device."""
+
+    config: PreTrainedConfig
+    dtype: torch.dtype
+    adapter: Adapter
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Part:
+    """The peak of a part of the run: bytes on the device, by category, and the most that lay in RAM for it."""
+
+    peak: int
+    by_category: Mapping[str, int]
+    ram: int
+
+
+@dataclass(frozen=True)
+class Dry:
+    """Peaks of the parts of a training, and the floating-point operations of the forward pass and of all of a micro-batch."""
+
+    parts: Mapping[str, Part]
+    forward_flops: int
+    flops: int
+
+    @property
+    def worst(self) -> Part:
+        return max(self.parts.values(), key=lambda part: part.peak)
+
+    @property
+    def ram(self) -> int:
+        return max(part.ram for part in self.parts.values())
+
+
+def dry_run(setup: Setup, batch: Batch, saving: Saving, look: bool = True) -> Dry:
+    """The second step of a training on ``batch``, when the optimizer's state is there; with ``look``, a look at the validation
+    loss too, which always needs less.
+    """
+    layers, period = int(setup.config.num_hidden_layers), _period(setup.config)
+    few = 4 * period + layers % period
+    if layers <= few + period:
+        return run_layers(setup, batch, saving, layers, look)
+    low, high = (run_layers(setup, batch, saving, count, look) for count in (few, few + period))
+    return _continued(low, high, (layers - few) // period)
+
+
+def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bool = True) -> Dry:
+    """The dry run of a model with so many layers, all of them run."""
+    granule, within = (CUDA_GRANULE, CUDA_WITHIN) if setup.kind == "cuda" else (CPU_GRANULE, CPU_WITHIN)
+    live = LiveStorages(granule, within, {torch.ops.afina.decoded: "quantization"})
+    packed = packed_of(batch)
+    with FakeTensorMode(), live, _attention(live, setup.kind), _chunks_of(setup.kind):
+        model, trained = _fake_model(setup, layers, live)
+        apply_saving(model, saving, _CountedCopies(live))
+        optimizer = torch.optim.AdamW(trained, fused=True)
+        with live.category("optimizer"):
+            for parameter in trained:
+                parameter.grad = torch.zeros_like(parameter)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        recorder = _Recorder(live, model, _period(setup.config))
+        recorder.begin("forward", "activations")
+        before = live.flops
+        total = packed_loss(model, packed)
+        forward_flops = live.flops - before
+        total.backward()
+        flops = live.flops - before
+        recorder.begin("update", "optimizer")
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        del total
+        if look:
+            recorder.begin("evaluation", "activations")
+            with torch.no_grad():
+                packed_loss(model, packed)
+        recorder.end()
+    return Dry(recorder.parts, forward_flops, flops)
+
+
+class _Recorder:
+    """Cuts the step into parts, so that each grows along a straight line with the number of layers: the backward pass of the
+    two last and the two first periods of layers, and the rest. What lies between has its peaks between theirs.
+    """
+
+    def __init__(self, live: LiveStorages, model: PreTrainedModel, period: int) -> None:
+        self.parts: dict[str, Part] = {}
+        self._live = live
+        self._name = ""
+        layers = list(decoder_layers(model))
+        for number, layer in enumerate(layers):
+            from_end = len(layers) - 1 - number
+            near, far = from_end < 2 * period, number < 2 * period
+            name = f"backward -{from_end}" if near else f"backward {number}" if far else "backward"
+            layer.register_forward_hook(self._marks(name))
+        model.get_decoder().register_forward_hook(lambda *_ignored: self.begin("loss", "loss"))
+
+    def begin(self, name: str, category: str) -> None:
+        self.end()
+        self._name = name
+        self._live.begin_peak()
+        self._live.enter_category(category)
+
+    def end(self) -> None:
+        if not self._name:
+            return
+        found = Part(self._live.peak, self._live.at_peak, self._live.ram_peak)
+        known = self.parts.get(self._name)
+        self.parts[self._name] = found if known is None or found.peak > known.peak else known
+
+    def _marks(self, name: str) -> Any:
+        """A forward hook after which the backward pass of the layer begins a part of its own."""
+
+        def mark(_module: nn.Module, _args: Any, output: Tensor) -> None:
+            if output.requires_grad:
+                output.register_hook(lambda _gradient: self.begin(name, "activations"))
+
+        return mark
+
+
+class _CountedCopies:
+    """Copies that count as RAM."""
+
+    def __init__(self, live: LiveStorages) -> None:
+        self._live = live
+
+    def away(self, tensor: Tensor) -> Tensor:
+        with self._live.category(RAM):
+            return tensor.clone()
+
+    def back(self, copied: Tensor) -> Tensor:
+        return copied.clone()
+
+
+def _fake_model(setup: Setup, layers: int, live: LiveStorages) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+    """The model as a training has it, and its trained parameters."""
+    config = copy.deepcopy(setup.config)
+    config.num_hidden_layers = layers
+    if "layer_types" in config.to_dict() and config.layer_types is not None:
+        config.layer_types = config.layer_types[:layers]
+    config.use_cache = False
+    with live.category("weights"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=setup.dtype, attn_implementation=attention.NAME)
+        model.requires_grad_(False)
+        if setup.adapter.quantize != "none":
+            quantize_linear(model, setup.adapter.quantize, CPU)
+    with live.category("adapter"):
+        add_lora(model, setup.adapter, 0)
+    trained = list(trained_parameters(model).values())
+    for parameter in trained:
+        parameter.requires_grad_(True)
+        parameter.register_post_accumulate_grad_hook(lambda leaf: _as_gradient(live, leaf))
+    prune_last_layer(decoder_layers(model)[-1])
+    model.train()
+    return model, trained
+
+
+def parameters_of(config: PreTrainedConfig) -> int:
+    """How many parameters a model of this configuration has."""
+    with FakeTensorMode():
+        return sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+
+
+def _as_gradient(live: LiveStorages, leaf: Tensor) -> None:
+    if leaf.grad is not None:
+        live.assign(leaf.grad, "gradients")
+
+
+def packed_of(batch: Batch) -> Packed:
+    """A micro-batch of these sizes, its rows as long as the longest one; the trained tokens are the last ones."""
+    starts = [*range(0, batch.tokens, batch.longest), batch.tokens]
+    positions = [place % batch.longest for place in range(batch.tokens)]
+    inputs = list(range(batch.tokens - batch.trained, batch.tokens))
+    return Packed((), [0] * batch.tokens, positions, 0, starts, inputs, [0] * batch.trained)
+
+
+def _period(config: PreTrainedConfig) -> int:
+    """After how many layers their kinds repeat."""
+    kinds = config.to_dict().get("layer_types")
+    if not kinds:
+        return 1
+    return next(size for size in range(1, len(kinds) + 1) if all(kind == kinds[n % size] for n, kind in enumerate(kinds)))
+
+
+def _continued(low: Dry, high: Dry, periods: int) -> Dry:
+    """The straight line through two runs, ``periods`` periods above the lower one."""
+
+    def line(a: int, b: int) -> int:
+        return a + (b - a) * periods
+
+    parts = {}
+    for name, part in low.parts.items():
+        if name == "backward":
+            continue
+        other = high.parts[name]
+        names = {**part.by_category, **other.by_category}
+        by_category = {key: line(part.by_category.get(key, 0), other.by_category.get(key, 0)) for key in names}
+        parts[name] = Part(line(part.peak, other.peak), by_category, line(part.ram, other.ram))
+    return replace(low, parts=parts, forward_flops=line(low.forward_flops, high.forward_flops), flops=line(low.flops, high.flops))
+
+
+# ── attention ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _attention(live: LiveStorages, kind: Kind) -> Iterator[None]:
+    """Makes ``attention.NAME`` allocate what the attention of the target does, linear in the tokens, and compute nothing."""
+
+    def dry(
+        _module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        _mask: Tensor | None,
+        *,
+        layout: Layout | None = None,
+        softcap: float | None = None,
+        **_options: Any,
+    ) -> tuple[Tensor, None]:
+        whole = attention.Document((0, query.shape[2]), (0, query.shape[2]))  # a family whose rows are computed one by one
+        documents = (whole,) if layout is None else layout.documents
+        if layout is not None and layout.take is not None:
+            key, value = layout.take(key, value)
+        q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D), (T, K, D)
+        fused = kind == "cuda" and q.dtype != torch.float32 and softcap is None
+        out: Tensor = _Attention.apply(q, k, v, live, documents, fused, softcap is not None)  # type: ignore[no-untyped-call]
+        return out[None], None
+
+    AttentionInterface.register(attention.NAME, dry)
+    AttentionMaskInterface.register(attention.NAME, lambda *_args, **_kwargs: None)
+    try:
+        yield
+    finally:
+        attention.register()
+
+
+@contextmanager
+def _chunks_of(kind: Kind) -> Iterator[None]:
+    """Fake tensors lie on the CPU: the loss takes the target's chunks all the same."""
+    before = loss.CHUNK_BYTES["cpu"]
+    loss.CHUNK_BYTES["cpu"] = loss.CHUNK_BYTES[kind]
+    try:
+        yield
+    finally:
+        loss.CHUNK_BYTES["cpu"] = before
+
+
+class _Attention(torch.autograd.Function):
+    """``fused``: what FlashAttention 2 allocates for rows of unequal length (``mha_varlen_fwd`` and ``mha_varlen_bwd`` in its
+    ``flash_api.cpp``, which torch uses too). Its backward pass sums dQ in float32 and, where several heads share keys and values,
+    makes dK and dV for each head before it adds them up. Else what ``attention.py`` does by itself, a block of queries at a time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        live: LiveStorages,
+        documents: Sequence[attention.Document],
+        fused: bool,
+        capped: bool,
+    ) -> Tensor:
+        pairs = [(d.queries[1] - d.queries[0], d.shared + d.keys[1] - d.keys[0]) for d in documents]
+        flops = 4 * q.shape[1] * q.shape[2] * sum(queries * keys - queries**2 // 2 for queries, keys in pairs)
+        live.flops += flops
+        out = torch.empty(q.shape, dtype=q.dtype)
+        block = q.shape[1] * attention.BLOCK * max(keys for _queries, keys in pairs)  # scores
+        if fused:
+            log_sums = q.new_empty(q.shape[1], q.shape[0], dtype=torch.float32)
+            ctx.save_for_backward(q, k, v, out, log_sums)
+        else:
+            _hold(q, block * (5 if capped else 2))
+            ctx.save_for_backward(q, k, v)
+        ctx.settings = (live, flops, len(documents), fused, block * (6 if capped else 3))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *_grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v = ctx.saved_tensors[:3]
+        live, flops, rows, fused, block = ctx.settings
+        live.flops += flops * 5 // 2  # five products in the place of two
+        tokens, heads, width = q.shape
+        dq, dk, dv = (torch.empty(tensor.shape, dtype=q.dtype) for tensor in (q, k, v))
+        if fused:
+            padded = tokens + 128 * rows
+            sums = torch.empty(padded, heads, -(-width // 32) * 32, dtype=torch.float32)
+            slopes = torch.empty(heads, padded, dtype=torch.float32)
+            shared = [torch.empty(q.shape, dtype=q.dtype) for _each in "kv"] if k.shape[1] != heads else []
+            del sums, slopes, shared
+        else:
+            parts = [torch.empty(k.shape, dtype=q.dtype) for _each in "kv"]  # of one document
+            _hold(q, block)
+            del parts
+        return dq, dk, dv, None, None, None, None
+
+
+def _hold(like: Tensor, count: int) -> None:
+    """So many numbers are there for a moment."""
+    like.new_empty(count)

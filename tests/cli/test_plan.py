@@ -1,0 +1,61 @@
+"""`afina plan`, run for real on small shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from afina.cli import main as cli
+from tests.fakes.models import write_model
+
+
+def test_a_folder_with_a_config_alone_is_planned_for_a_named_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_model(tmp_path / "base") / "config.json"
+    (tmp_path / "shape").mkdir()
+    (tmp_path / "shape" / "config.json").write_text(config.read_text())
+    command = ["plan", "--base", str(tmp_path / "shape"), "--gpu", "8GiB", "--tokens", "64"]
+    assert cli.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    wanted = {"fits", "peak_bytes", "by_category", "max_context_tokens", "choices", "seconds_per_step"}
+    assert wanted <= set(found)
+    assert found["fits"] is True
+    assert found["peak_bytes"] == sum(found["by_category"].values())
+    assert found["max_context_tokens"] > 10_000
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out.startswith("needs ")
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (None, "has no config.json"),
+        ("{", "is not JSON"),
+        ('{"hidden_size": 64}', "names no architecture"),
+        ('{"model_type": "lama"}', "did you mean 'llama'"),
+        ('{"model_type": "vit"}', "no causal language model"),
+    ],
+)
+def test_a_folder_that_is_no_base_is_refused(
+    config: str | None, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert cli.main(["plan", "--base", str(tmp_path), "--gpu", "8GiB"]) == 3
+    assert told in capsys.readouterr().err
+
+
+def test_a_shape_that_does_not_exist_and_a_missing_target_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--base", "llama-3.1-8"]) == 3
+    assert "did you mean 'llama-3.1-8b'" in capsys.readouterr().err
+    assert cli.main(["plan"]) == 2
+    assert "either a recipe or --base" in capsys.readouterr().err
+    assert cli.main(["plan", "--base", "tiny", "--set", "adapter.method=full", "--cpu"]) == 2
+    assert "training of adapters only" in capsys.readouterr().err
+
+
+def test_what_does_not_fit_ends_with_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_model(tmp_path / "base")
+    assert cli.main(["plan", "--base", str(folder), "--gpu", "601MiB", "--tokens", "64"]) == 4
+    assert "it does not fit" in capsys.readouterr().out

@@ -1,0 +1,40 @@
+"""The dry run against itself with all layers, and against the memory of real tensors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from afina.recipe.recipe import Adapter
+from afina.train.dry import Batch, Setup, dry_run, run_layers
+from afina.train.saving import Saving
+from tests.fakes.models import _SIZES, FAMILIES
+
+BATCH = Batch(tokens=96, longest=40, trained=60)
+
+
+def setup_of(family: str, layers: int, kind: str = "cuda", **adapter: object) -> Setup:
+    make, extra = FAMILIES[family]
+    config = make(**{**_SIZES, **extra, "num_hidden_layers": layers}, vocab_size=320)
+    return Setup(config, torch.float32, Adapter.model_validate({"rank": 4, **adapter}), kind)  # type: ignore[arg-type]
+
+
+SAVINGS = [Saving(), Saving("selective"), Saving("full", mlp_tile=48), Saving("offload", mlp_tile=24)]
+
+
+def assert_line_meets_whole(setup: Setup, saving: Saving) -> None:
+    line, whole = dry_run(setup, BATCH, saving), run_layers(setup, BATCH, saving, setup.config.num_hidden_layers)
+    assert line.worst.peak == whole.worst.peak
+    assert (line.flops, line.forward_flops, line.ram) == (whole.flops, whole.forward_flops, whole.ram)
+    assert sum(size for name, size in line.worst.by_category.items() if name != "ram") == line.worst.peak
+
+
+def test_a_line_through_few_layers_meets_the_run_of_all() -> None:
+    assert_line_meets_whole(setup_of("llama", 6), Saving("offload", mlp_tile=48))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("saving", SAVINGS, ids=str)
+def test_it_does_for_every_family(family: str, saving: Saving) -> None:
+    assert_line_meets_whole(setup_of(family, 21 if family == "gemma3_text" else 9), saving)
