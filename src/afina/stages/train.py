@@ -29,6 +29,7 @@ from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.train import diagnose, loop, step
 from afina.train.checkpoint import Checkpoints
+from afina.train.compiled import choose_compiling
 from afina.train.memory import peak_bytes
 from afina.train.optimize import require_optimizer
 from afina.train.sample import sampler
@@ -79,9 +80,13 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
 
     def work(folder: Path) -> Outcome:
         settings, saving = chosen_for(recipe, rows, folder)  # before the weights take memory
+        tokens = sum(len(row.ids) for rows_of_step in steps for row in rows_of_step)
+        compiling = choose_compiling(settings.compile, device, base.weight_bytes // 2, tokens, saving.checkpointing)
         model, trainee = _load(recipe, base, dtype, device)
-        for remark in step.prepare(model):
+        for remark in step.prepare(model, compiled=compiling.on):
             events.info(NAME, remark)
+        if compiling.on:
+            events.info(NAME, _("layers are compiled, which makes the first step slow: {why}").format(why=compiling.reason))
         apply_saving(model, saving)
         _tell_before_start(recipe, rows, model, events)
         trained_parameters = sum(parameter.numel() for parameter in trainee.parameters.values())
@@ -104,7 +109,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
             "trained_parameters": trained_parameters,
             "device": str(device),
             "dtype": str(dtype).removeprefix("torch."),
-            "choices": {"micro_tokens": settings.micro_tokens, **asdict(saving)},
+            "choices": {"micro_tokens": settings.micro_tokens, **asdict(saving), "compiled": compiling.on},
         }
         return Outcome(result, sorted((folder / _left(recipe)).iterdir()), _summary(trained, peak_bytes(device)))
 
