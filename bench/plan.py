@@ -2,8 +2,9 @@
 
     python bench/plan.py            writes bench/results/plan.json
 
-Each configuration runs in a process of its own: the resident set at its highest during two steps (VmHWM, Linux), over what the
-process held before the model was made, against the dry run's peak. Weights are random.
+Each configuration runs in processes of its own: the resident set at its highest during two steps (VmHWM, Linux), over what the
+process held before the model was made, against the dry run's peak; once with glibc as it is, once giving memory back at once,
+which shows the tensors without what the allocator keeps. Weights are random.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ from afina.train.plan import ALLOCATOR
 from afina.train.saving import Checkpointing, Saving, apply_saving
 from afina.train.step import packed_loss
 
-# Threads wait for each other where other programs work too; each takes some memory of its own, the same in every case.
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+# Threads wait for each other where other programs work too.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+# glibc gives memory back as soon as it is free: what is then resident is what is alive.
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 RESULT = Path(__file__).parent / "results" / "plan.json"
 
 
@@ -83,6 +86,19 @@ def setup_of(case: Case) -> Setup:
 
 def batch_of(case: Case) -> Batch:
     return Batch(case.tokens, case.tokens // 4, case.tokens // 2)
+
+
+def measured_apart(number: int, environment: dict[str, str]) -> int:
+    """``measured`` in a process of its own."""
+    command = [sys.executable, __file__, "--case", str(number)]
+    done = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+    )
+    return int(done.stdout)
 
 
 def measured(case: Case) -> int:
@@ -132,13 +148,22 @@ def main() -> None:
     rows = []
     for number, case in enumerate(CASES):
         start = time.perf_counter()
-        peak = dry_run(setup_of(case), batch_of(case), Saving(case.checkpointing), look=False).worst.peak
+        alive = dry_run(setup_of(case), batch_of(case), Saving(case.checkpointing), look=False).worst.peak
         seconds = time.perf_counter() - start
-        predicted = round(peak * (1 + ALLOCATOR["cpu"]))
-        done = subprocess.run([sys.executable, __file__, "--case", str(number)], check=True, capture_output=True, text=True, env=ONE_THREAD)
-        found = int(done.stdout)
-        rows.append({**asdict(case), "predicted": predicted, "measured": found, "off": round(predicted / found - 1, 4)})
-        print(json.dumps({**rows[-1], "dry_run_s": round(seconds, 1)}), flush=True)
+        predicted = round(alive * (1 + ALLOCATOR["cpu"]))
+        resident, given_back = measured_apart(number, ONE_THREAD), measured_apart(number, ONE_THREAD | GIVEN_BACK)
+        row = {
+            **asdict(case),
+            "predicted": predicted,
+            "resident": resident,
+            "off": round(predicted / resident - 1, 3),
+            "predicted_alive": alive,
+            "resident_given_back": given_back,
+            "off_alive": round(alive / given_back - 1, 3),
+            "dry_run_s": round(seconds, 1),
+        }
+        rows.append(row)
+        print(json.dumps(row), flush=True)
     machine = {"processor": platform.processor(), "threads": 1}
     write_json(RESULT, {"machine": machine, "versions": versions(), "cases": rows})
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
 from afina.recipe.recipe import Adapter
 from afina.train.dry import Batch, Setup, dry_run, run_layers
 from afina.train.saving import Saving
+from bench import plan as bench
 from tests.fakes.models import _SIZES, FAMILIES
 
 BATCH = Batch(tokens=96, longest=40, trained=60)
@@ -31,6 +34,17 @@ def assert_line_meets_whole(setup: Setup, saving: Saving) -> None:
 
 def test_a_line_through_few_layers_meets_the_run_of_all() -> None:
     assert_line_meets_whole(setup_of("llama", 6), Saving("offload", mlp_tile=48))
+
+
+def test_the_peak_is_what_a_real_training_holds() -> None:
+    """The embedded model with checkpointing, in a process whose allocator gives memory back at once; within a tenth."""
+    number = 1
+    if sys.platform != "linux":
+        pytest.skip("VmHWM is Linux's")
+    case = bench.CASES[number]
+    alive = dry_run(bench.setup_of(case), bench.batch_of(case), Saving(case.checkpointing), look=False).worst.peak
+    resident = bench.measured_apart(number, bench.ONE_THREAD | bench.GIVEN_BACK)
+    assert alive == pytest.approx(resident, rel=0.1)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from afina.train.last_layer import prune_last_layer
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss
 from tests.fakes.models import FAMILIES, write_model
-from tests.train.test_step import made_up_rows
+from tests.fakes.training import made_up_rows
 
 CPU = torch.device("cpu")
 SAVINGS = [

@@ -21,12 +21,14 @@ from afina.train.saving import Checkpointing, Saving
 from afina.train.storages import RAM
 from afina.train.target import COPY_BYTES_A_SECOND, Target
 
-# Share of the tensors' peak that torch's allocators lose between them (modelled; bench/plan.py measures it on the CPU).
-ALLOCATOR = MappingProxyType({"cpu": 0.05, "cuda": 0.03})
+# Share of the tensors' peak that allocators keep beside them: on the CPU as bench/plan.py measures it with glibc (12 to 24 %,
+# more for models of a few megabytes), on CUDA modelled.
+ALLOCATOR = MappingProxyType({"cpu": 0.20, "cuda": 0.03})
 # Tokens of a micro-batch: more gain nothing, fewer cost speed.
 MOST_TOKENS = MappingProxyType({"cpu": 2048, "cuda": 16384})
 FEWEST_TOKENS = MappingProxyType({"cpu": 256, "cuda": 1024})
 _GRAIN = 256  # tokens: what a longest context is rounded down to
+_SHORTEST = 1024  # tokens: below it the line no longer holds
 _PROBES = (4096, 8192)  # tokens from which on the peak grows along a straight line
 
 
@@ -176,11 +178,6 @@ def leanest(target: Target, tokens: int) -> Saving:
     return Saving("offload" if target.kind == "cuda" else "full", mlp_tile(tokens))
 
 
-def longest_context(setup: Setup, target: Target) -> int:
-    """Tokens of the longest single row, all of it trained, that fits in the leanest way; 0 where none does."""
-    return context_within(context_line(setup, target), target)
-
-
 def context_line(setup: Setup, target: Target) -> tuple[float, float]:
     """Needed bytes = first + second · tokens, for one row in the leanest way. ``tests/train/test_plan.py`` holds the line."""
     low, high = (
@@ -191,8 +188,10 @@ def context_line(setup: Setup, target: Target) -> tuple[float, float]:
 
 
 def context_within(line: tuple[float, float], target: Target) -> int:
+    """Tokens of the longest single row, all of it trained, that fits; 0 where not even _SHORTEST do."""
     first, slope = line
-    return max(0, int((target.free_bytes - first) / slope) // _GRAIN * _GRAIN)
+    tokens = int((target.free_bytes - first) / slope) // _GRAIN * _GRAIN
+    return tokens if tokens >= _SHORTEST else 0
 
 
 def require_fit(plan: Plan, longest_that_fits: int | None = None) -> None:
