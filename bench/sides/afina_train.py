@@ -16,8 +16,10 @@ from afina.model.base import resolve_base
 from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
 from afina.recipe.recipe import Adapter, Train
 from afina.train.gradient import Gradient
+from afina.train.loop import MICRO_TOKENS
 from afina.train.noise import EmbeddingNoise
 from afina.train.optimize import build_optimizer, build_scaler
+from afina.train.saving import Saving, apply_saving
 from afina.train.step import prepare
 from afina.train.trainee import adapter_on
 from bench.sides.turns import Turns, settings
@@ -47,18 +49,20 @@ def main() -> None:
     device = choose_device("auto")
     dtype, _reason = choose_dtype(train.dtype, device, base.weight_bytes // 2)
     torch.set_num_threads(choose_threads(base.config))
-    model = load_model(base, dtype=dtype, device=device, adapter=work / "start", quantize=asked["quantize"])
+    saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing)
+    storage = torch.bfloat16 if saving.checkpointing == "full" else None  # as stages/train.py
+    model = load_model(base, dtype=dtype, device=device, adapter=work / "start", quantize=asked["quantize"], storage=storage)
     trainee = adapter_on(model, Adapter(rank=asked["rank"], alpha=2 * asked["rank"]), base.name)
     remarks = prepare(model, **levers.get("prepare", {})) if levers.get("pack", True) else ["not packed, as asked"]
-    if train.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+    apply_saving(model, saving)
+    micro_tokens = MICRO_TOKENS if train.micro_tokens == "auto" else train.micro_tokens
     optimizer, scaler = build_optimizer(model, trainee.parameters, train), build_scaler(model.dtype, device)
     gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, train.neftune), train)
     turns.ready(dtype=str(dtype).removeprefix("torch."), threads=torch.get_num_threads(), remarks=remarks)
     for number in range(len(rows) // asked["rows_per_step"]):
         of_step = rows[number * asked["rows_per_step"] : (number + 1) * asked["rows_per_step"]]
         turns.begin()
-        batches = micro_batches(of_step, train.micro_tokens, **levers.get("micro_batches", {}))
+        batches = micro_batches(of_step, micro_tokens, **levers.get("micro_batches", {}))
         loss, norm = gradient.of_step(optimizer, batches, number)
         scaler.step(optimizer)
         scaler.update()

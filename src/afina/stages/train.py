@@ -82,7 +82,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
         settings, saving = chosen_for(recipe, rows, folder)  # before the weights take memory
         tokens = sum(len(row.ids) for rows_of_step in steps for row in rows_of_step)
         compiling = choose_compiling(settings.compile, device, base.weight_bytes // 2, tokens, saving.checkpointing)
-        model, trainee = _load(recipe, base, dtype, device)
+        model, trainee = _load(recipe, base, dtype, device, lean=saving.checkpointing in {"full", "offload"})
         for remark in step.prepare(model, compiled=compiling.on):
             events.info(NAME, remark)
         if compiling.on:
@@ -138,12 +138,13 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     return TrainResult(**manifest.result, weights=run.stage(NAME) / _left(recipe))
 
 
-def _load(recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device) -> tuple[PreTrainedModel, Trainee]:
-    """The model, and what of it is trained."""
+def _load(recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device, *, lean: bool) -> tuple[PreTrainedModel, Trainee]:
+    """The model, and what of it is trained. ``lean``: weights that are bfloat16 in the files stay so in memory."""
     if recipe.adapter.method == "full":
         model = load_model(base, dtype=torch.float32, device=device)
         return model, whole_model(model, base, dtype)
-    model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize)
+    storage = torch.bfloat16 if lean else None
+    model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize, storage=storage)
     add_lora(model, recipe.adapter, recipe.train.seed)
     return model, adapter_on(model, recipe.adapter, recipe.base)
 
