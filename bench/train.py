@@ -100,7 +100,7 @@ def has_native_bfloat16() -> bool:
 
 
 def ours() -> list[Side]:
-    lean = {"checkpointing": True, "micro_tokens": 512}
+    lean = {"checkpointing": "full", "micro_tokens": 512}
     return [Side(AFINA, "afina_train.py", {"train": {}}), Side(LEANEST, "afina_train.py", {"train": lean})]
 
 
@@ -178,7 +178,7 @@ class Contest:
 
     def run(self, sides: Sequence[Side]) -> tuple[dict[str, Found], dict[str, float]]:
         """Every side's steps in turn, then one step of each slow one; and the fastest matrix products, FLOP/s a number type."""
-        taking_part = [found for side in sides if not side.is_slow and (found := self._start(side))]
+        taking_part = [pair for side in sides if not side.is_slow and (pair := self._start(side))]
         config = self.work.config
         peak = {"width": config["hidden_size"], "inner": config["intermediate_size"], "dtypes": ["float32", "bfloat16"]}
         products = self._start(Side("matrix products", "peak.py", peak))
@@ -194,8 +194,8 @@ class Contest:
             contender.end()
         everyone = [found for found, _contender in taking_part]
         for side in sides:
-            if side.is_slow and (pair := self._start(side)):
-                found, contender = pair
+            if side.is_slow and (late := self._start(side)):
+                found, contender = late
                 self._turn(found, contender)
                 contender.end()
                 everyone += [found] if found.steps else []
@@ -233,7 +233,7 @@ class Contest:
         }
         try:
             python = python_of(side.environment, CACHE, self.tell) if side.environment else Path(sys.executable)
-            command = [python, "-P", BENCH / "sides" / side.script, json.dumps(settings)]
+            command: list[str | Path] = [python, "-P", BENCH / "sides" / side.script, json.dumps(settings)]
             contender = Contender(command, surroundings, logs / f"{side.name.replace(', ', '-').replace(' ', '-')}.txt")
         except (NoEnvironmentError, FailedError) as error:
             self._leave_out(side, str(error))
@@ -383,7 +383,9 @@ def compare(name: str, sides: Sequence[Side], options: argparse.Namespace, tell:
         make_work(folder, work)
         counts = Counts.read(folder / "chats.jsonl")
         contest = Contest(work, folder, options.steps, options.quiet, tell)
-        found, speeds = contest.run(sides)
+        if options.no_slow:
+            contest.left_out |= {side.name: "slow: --no-slow" for side in sides if side.is_slow}
+        found, speeds = contest.run([side for side in sides if side.name not in contest.left_out])
     if not found:
         raise SystemExit(f"error: nobody could take part: {contest.left_out}")
     shape = Shape.of(work.config)
@@ -426,6 +428,7 @@ def main() -> None:
     parser.add_argument("--only", help="contenders whose name begins with this; nothing is written")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"quiet steps of each; at most {MOST_STEPS - 1}")
     parser.add_argument("--quiet", type=float, default=QUIET, help="share of the machine that others may use during a step")
+    parser.add_argument("--no-slow", action="store_true", help="without those that there is time for one step of only")
     parser.add_argument("--levers", action="store_true", help="afina alone, with each lever switched off alone")
     parser.add_argument("--growth", action="store_true", help="afina alone, over tokens, layers and ranks")
     parser.add_argument("--json", action="store_true", help="print nothing but the last lines")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,9 +14,14 @@ from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.model.base import resolve_base
 from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
-from afina.model.lora import trained_parameters
-from afina.recipe.recipe import Train
-from afina.train.step import packed_loss, prepare
+from afina.recipe.recipe import Adapter, Train
+from afina.train.gradient import Gradient
+from afina.train.loop import MICRO_TOKENS
+from afina.train.noise import EmbeddingNoise
+from afina.train.optimize import build_optimizer, build_scaler
+from afina.train.saving import Saving, apply_saving
+from afina.train.step import prepare
+from afina.train.trainee import adapter_on
 from bench.sides.turns import Turns, settings
 
 
@@ -39,45 +42,35 @@ def chat_rows(work: Path, longest: int) -> list[Row]:
 def main() -> None:
     asked, turns = settings(), Turns()
     work = Path(asked["work"])
-    train = Train(learning_rate=asked["rate"], clip=asked["clip"], **asked["train"])
+    train = Train(learning_rate=asked["rate"], clip=asked["clip"], schedule="constant", **asked["train"])
+    levers = asked.get("levers", {})  # keywords of prepare and micro_batches, and "pack": False
     rows = chat_rows(work, asked["longest"])
     base = resolve_base(str(work / "base"))
     device = choose_device("auto")
-    dtype = choose_dtype(train.dtype, device, base.weight_bytes // 2)
+    dtype, _reason = choose_dtype(train.dtype, device, base.weight_bytes // 2)
     torch.set_num_threads(choose_threads(base.config))
-    model = load_model(base, dtype=dtype, device=device, adapter=work / "start", quantize=asked["quantize"])
-    levers = asked.get("levers", {})  # keywords of prepare and micro_batches, and "pack": False
+    saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing)
+    storage = torch.bfloat16 if saving.checkpointing == "full" else None  # as stages/train.py
+    model = load_model(base, dtype=dtype, device=device, adapter=work / "start", quantize=asked["quantize"], storage=storage)
+    trainee = adapter_on(model, Adapter(rank=asked["rank"], alpha=2 * asked["rank"]), base.name)
     remarks = prepare(model, **levers.get("prepare", {})) if levers.get("pack", True) else ["not packed, as asked"]
-    parameters = list(trained_parameters(model).values())
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(parameters, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True)
-    if train.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    model.train()
+    apply_saving(model, saving)
+    micro_tokens = MICRO_TOKENS if train.micro_tokens == "auto" else train.micro_tokens
+    optimizer, scaler = build_optimizer(model, trainee.parameters, train), build_scaler(model.dtype, device)
+    gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, train.neftune), train)
     turns.ready(dtype=str(dtype).removeprefix("torch."), threads=torch.get_num_threads(), remarks=remarks)
-    for start in range(0, len(rows), asked["rows_per_step"]):
-        of_step = rows[start : start + asked["rows_per_step"]]
+    for number in range(len(rows) // asked["rows_per_step"]):
+        of_step = rows[number * asked["rows_per_step"] : (number + 1) * asked["rows_per_step"]]
         turns.begin()
-        loss, norm = _step(model, of_step, parameters, train, levers.get("micro_batches", {}))
-        optimizer.step()
+        batches = micro_batches(of_step, micro_tokens, **levers.get("micro_batches", {}))
+        loss, norm = gradient.of_step(optimizer, batches, number)
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         turns.end()
         turns.answer(loss=loss, gradient_norm=norm, **_cuda(device))
-
-
-def _step(
-    model: Any, rows: Sequence[Row], parameters: list[torch.nn.Parameter], train: Train, packing: dict[str, bool]
-) -> tuple[float, float]:
-    tokens = sum(row.trained_tokens for row in rows)
-    total = 0.0
-    for batch in micro_batches(rows, train.micro_tokens, **packing):
-        loss = packed_loss(model, batch)
-        (loss / tokens).backward()
-        total += loss.item()
-    return total / tokens, float(torch.nn.utils.clip_grad_norm_(parameters, train.clip))
 
 
 def _cuda(device: torch.device) -> dict[str, int]:

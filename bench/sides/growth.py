@@ -88,6 +88,7 @@ def measure(point: Point, cache: Path) -> dict[str, dict[str, float]]:
                 "longest": 2 * point.tokens,
                 "rate": RATE,
                 "clip": CLIP,
+                "rank": point.rank,
                 "rows_per_step": 1,
                 "train": train,
             }

@@ -1,6 +1,6 @@
 """torchtune in a process of its own, a step a turn: what its recipe lora_finetune_single_device does, one chat at a time.
 
-Llama-3.1-8B with its NF4 (QLoRA), checkpointing and chunked loss, as its configuration for one device has them. Needs an NVIDIA GPU.
+Llama-3.1-8B with NF4 (QLoRA), checkpointing and chunked loss, as its configuration for one device has them. For NVIDIA GPUs only.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def load(torch: Any, work: Path, asked: dict[str, Any]) -> tuple[Any, list[Any]]
     parameters = peft.get_adapter_params(model)
     peft.set_trainable_params(model, parameters)
     training.set_activation_checkpointing(model, auto_wrap_policy={modules.TransformerSelfAttentionLayer})
-    weights = {}
+    weights: dict[str, Any] = {}
     for file in sorted((work / "base").glob("*.safetensors")):
         weights |= tensors.load_file(file)
     outcome = model.load_state_dict(convert.hf_to_tune(weights, num_heads=32, num_kv_heads=8, dim=4096), strict=False)

@@ -117,7 +117,7 @@ def make_tokenizer(vocab: int, longest: int) -> transformers.PreTrainedTokenizer
     """A word is a token: ``w0`` to the last that the vocabulary has room for."""
     words = [*SPECIAL, *(f"w{number}" for number in range(vocab - len(SPECIAL)))]
     pipeline = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-    pipeline.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    pipeline.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=pipeline,
         pad_token="<pad>",
@@ -133,7 +133,7 @@ def make_tokenizer(vocab: int, longest: int) -> transformers.PreTrainedTokenizer
 def make_model(config: dict[str, Any]) -> transformers.PreTrainedModel:
     """Random weights in bfloat16, the linear ones twice as large as transformers draws them: livelier."""
     torch.manual_seed(0)
-    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    ids: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     torch.set_default_dtype(torch.bfloat16)  # the largest would not fit in float32
     try:
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config, **ids, dtype="bfloat16"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from bench.sides.contest import Contender, FailedError, Step, counted, largest_d
 from bench.sides.flops import Shape, needed_flops
 from bench.train import AFINA, Counts, Found, Side, losses_agree, ours, peers_on_cpu, report, summary
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
@@ -33,7 +36,7 @@ def step(number: int, seconds: float, foreign: float = 0.0, loss: float = 2.0, n
 def test_the_needed_flops_are_those_that_torch_counts() -> None:
     """torch's counter on transformers' Llama with PEFT's LoRA: but for what the count says that it leaves out."""
     tokens, rank = 24, 4
-    config = transformers.LlamaConfig(**CONFIG, attn_implementation="eager")
+    config = transformers.LlamaConfig(**{**CONFIG, "attn_implementation": "eager"})
     model = get_peft_model(
         transformers.LlamaForCausalLM(config), LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
     )
@@ -120,7 +123,7 @@ def test_chats_are_counted_as_the_tokenizer_counts_them() -> None:
     tokenizer = work.make_tokenizer(256, 2048)
     chats = list(work.make_chats(256))[:20]
     for chat in chats:
-        made = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
+        made: Any = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
         assert work.count_tokens(chat) == (len(made["input_ids"]), sum(made["assistant_masks"]))
     counts = [work.count_tokens(chat) for chat in work.make_chats(4096)]
     assert len(counts) == 300
@@ -162,9 +165,9 @@ def test_the_load_of_others_is_the_machine_less_the_contender(tmp_path: Path, mo
         TURNS + "import time\nfor line in sys.stdin:\n"
         "    time.sleep(0.2); print(json.dumps({'seconds': 0.2, 'cpu_seconds': 0.0, 'peak_bytes': 1}), flush=True)\n"
     )
-    cores, start = 4, contest.time.perf_counter()
-    monkeypatch.setattr(contest.os, "cpu_count", lambda: cores)
-    monkeypatch.setattr(contest, "busy_seconds", lambda: cores * (contest.time.perf_counter() - start))
+    cores, start = 4, time.perf_counter()
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(contest, "busy_seconds", lambda: cores * (time.perf_counter() - start))
     contender = Contender([sys.executable, program], {}, tmp_path / "log.txt")
     assert contender.take_turn().foreign == pytest.approx(1.0, abs=0.1)
     contender.end()

@@ -19,6 +19,7 @@ from afina import __version__
 from afina.cli import chat, compare, demo, deploy, doctor, draft, export, new, plan, prepare, report, run, serve, train
 from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError
 from afina.core.interrupt import was_interrupted
+from afina.core.threads import let_threads_sleep
 from afina.core.translation import _
 
 COMMANDS = (
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; every failure becomes one clear message."""
+    let_threads_sleep()
     wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         parser = build_parser()

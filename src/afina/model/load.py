@@ -24,7 +24,7 @@ from afina.model.weights import Checkpoint
 
 # Below this many parameters the CPU's float32 is as fast as its bfloat16 (measured on two Zen 4 cores), and more exact.
 _SMALL_PARAMETERS = 20_000_000
-_WIDTH_A_THREAD = 256
+_WIDTH_A_THREAD = 128
 _ATTENTION = {"gemma2": "eager"}  # its soft-capped scores are not in torch's fused kernel
 
 
@@ -78,8 +78,9 @@ def _cpu_multiplies_bfloat16() -> bool:
 def choose_threads(config: dict[str, Any]) -> int:
     """CPU threads for a model of this width, at most what torch would take by itself.
 
-    Small matrices are not worth sharing out: their threads mostly wait for each other. On two cores with other work on them, a
-    training at a width of 256 was 14 times slower with two threads than with one.
+    Very small matrices are not worth sharing out. Threads that wait for each other sleep (``core/threads.py``): where they spin
+    instead, on two cores with other work on them, a training at a width of 256 took 7 to 14 times as long with two threads as
+    with one.
     """
     return max(1, min(torch.get_num_threads(), int(config["hidden_size"]) // _WIDTH_A_THREAD))
 

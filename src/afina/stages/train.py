@@ -29,6 +29,7 @@ from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.train import diagnose, loop, step
 from afina.train.checkpoint import Checkpoints
+from afina.train.compiled import choose_compiling
 from afina.train.memory import peak_bytes
 from afina.train.optimize import require_optimizer
 from afina.train.sample import sampler
@@ -79,9 +80,13 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
 
     def work(folder: Path) -> Outcome:
         settings, saving = chosen_for(recipe, rows, folder)  # before the weights take memory
-        model, trainee = _load(recipe, base, dtype, device)
-        for remark in step.prepare(model):
+        tokens = sum(len(row.ids) for rows_of_step in steps for row in rows_of_step)
+        compiling = choose_compiling(settings.compile, device, base.weight_bytes // 2, tokens, saving.checkpointing)
+        model, trainee = _load(recipe, base, dtype, device, lean=saving.checkpointing in {"full", "offload"})
+        for remark in step.prepare(model, compiled=compiling.on):
             events.info(NAME, remark)
+        if compiling.on:
+            events.info(NAME, _("layers are compiled, which makes the first step slow: {why}").format(why=compiling.reason))
         apply_saving(model, saving)
         _tell_before_start(recipe, rows, model, events)
         trained_parameters = sum(parameter.numel() for parameter in trainee.parameters.values())
@@ -104,7 +109,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
             "trained_parameters": trained_parameters,
             "device": str(device),
             "dtype": str(dtype).removeprefix("torch."),
-            "choices": {"micro_tokens": settings.micro_tokens, **asdict(saving)},
+            "choices": {"micro_tokens": settings.micro_tokens, **asdict(saving), "compiled": compiling.on},
         }
         return Outcome(result, sorted((folder / _left(recipe)).iterdir()), _summary(trained, peak_bytes(device)))
 
@@ -133,12 +138,13 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     return TrainResult(**manifest.result, weights=run.stage(NAME) / _left(recipe))
 
 
-def _load(recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device) -> tuple[PreTrainedModel, Trainee]:
-    """The model, and what of it is trained."""
+def _load(recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.device, *, lean: bool) -> tuple[PreTrainedModel, Trainee]:
+    """The model, and what of it is trained. ``lean``: weights that are bfloat16 in the files stay so in memory."""
     if recipe.adapter.method == "full":
         model = load_model(base, dtype=torch.float32, device=device)
         return model, whole_model(model, base, dtype)
-    model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize)
+    storage = torch.bfloat16 if lean else None
+    model = load_model(base, dtype=dtype, device=device, quantize=recipe.adapter.quantize, storage=storage)
     add_lora(model, recipe.adapter, recipe.train.seed)
     return model, adapter_on(model, recipe.adapter, recipe.base)
 

@@ -1,0 +1,62 @@
+"""Whether a training's layers are compiled, and why.
+
+``torch.compile`` joins the small operations between the matrix products of a layer. It needs a compiler on the machine (C++ for a
+CPU, Triton for CUDA), which nobody has to install: without one, nothing is compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from afina.core.errors import ResourceError
+from afina.core.translation import _
+
+WARM_UP_S = 60.0  # what the first step costs more, at most, where nothing is in the compiler's cache
+GAIN = 0.1  # of the time of a step, at least; see bench/results/levers-a.json
+_RATE = {"cpu": 60e9, "cuda": 40e12}  # FLOP/s that a core, or a card, does of a training: a guess is enough here
+
+
+@dataclass(frozen=True)
+class Compiling:
+    """The decision and its reason in words."""
+
+    on: bool
+    reason: str
+
+
+def choose_compiling(
+    setting: Literal["auto", "on", "off"], device: torch.device, parameters: int, tokens: int, checkpointing: str
+) -> Compiling:
+    """``auto``: where a compiler is found and the run is long enough to win back the warm-up twice. The same on the same machine.
+
+    ``parameters`` of the base; ``tokens`` of the whole run. Raises ResourceError where ``on`` cannot be done.
+    """
+    missing = _missing(device, checkpointing)
+    if setting == "on" and missing is not None:
+        raise ResourceError(_("train.compile is on, and {reason}").format(reason=missing), fix="--set train.compile=auto")
+    if setting != "auto":
+        return Compiling(setting == "on", _("as the recipe says"))
+    if missing is not None:
+        return Compiling(False, missing)
+    units = torch.get_num_threads() if device.type == "cpu" else 1
+    seconds = 6 * parameters * tokens / (_RATE[device.type] * units)
+    needed = 2 * WARM_UP_S / GAIN
+    if seconds < needed:
+        return Compiling(False, _("the run is too short to win back the warm-up"))
+    return Compiling(True, _("a long run wins back the warm-up"))
+
+
+def _missing(device: torch.device, checkpointing: str) -> str | None:
+    """Why nothing can be compiled; None where it can."""
+    if checkpointing != "none":
+        return _("layers whose activations are computed again are not compiled")
+    if device.type == "cuda":
+        return None if find_spec("triton") is not None else _("there is no Triton here")
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "cl")
+    return None if any(name and shutil.which(name) for name in compilers) else _("there is no C++ compiler here")
