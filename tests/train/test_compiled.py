@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Literal
 
 import pytest
 import torch
 
 from afina.core.errors import ResourceError
-from afina.train import compiled
 from afina.train.compiled import choose_compiling
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ SHORT, LONG = 100_000, 10**12  # tokens
 def compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the machine has a compiler."""
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: f"/usr/bin/{name}" if request.param else None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if request.param else None)
     return bool(request.param)
 
 

@@ -289,8 +289,8 @@ def quantize_linear(model: PreTrainedModel, kind: Kind, device: torch.device) ->
         owner = model.get_submodule(parent)
         dense = owner.get_submodule(child)
         if isinstance(dense, nn.Linear):
-            bias = None if dense.bias is None else dense.bias.to(device)
-            setattr(owner, child, FrozenLinear(dense.weight.to(device), kind, bias))
+            moved = dense.to(device)
+            setattr(owner, child, FrozenLinear(moved.weight, kind, moved.bias))
 
 
 def _linear(model: nn.Module, name: str) -> AnyLinear:

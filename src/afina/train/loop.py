@@ -33,7 +33,7 @@ from afina.train.step import mean_loss
 from afina.train.trainee import Trainee
 
 STAGE = "train"
-MICRO_TOKENS = 2048  # where nobody chose, see plan.py
+MICRO_TOKENS = 1024  # where nobody chose, see plan.py
 CHECKPOINTS = "checkpoints"
 
 

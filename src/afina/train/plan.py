@@ -25,7 +25,7 @@ from afina.train.target import COPY_BYTES_A_SECOND, Target
 # more for models of a few megabytes), on CUDA modelled.
 ALLOCATOR = MappingProxyType({"cpu": 0.20, "cuda": 0.03})
 # Tokens of a micro-batch: more gain nothing, fewer cost speed.
-MOST_TOKENS = MappingProxyType({"cpu": 2048, "cuda": 16384})
+MOST_TOKENS = MappingProxyType({"cpu": 1024, "cuda": 16384})
 FEWEST_TOKENS = MappingProxyType({"cpu": 256, "cuda": 1024})
 _GRAIN = 256  # tokens: what a longest context is rounded down to
 _SHORTEST = 1024  # tokens: below it the line no longer holds
