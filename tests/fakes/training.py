@@ -18,6 +18,7 @@ from afina.model.load import load_model
 from afina.model.lora import add_lora
 from afina.recipe.recipe import Adapter, Train
 from afina.train import loop, step
+from afina.train.ranks import ALONE, Ranks, shard
 from afina.train.saving import Saving, apply_saving
 from afina.train.trainee import ADAPTER as ADAPTER_FOLDER
 from afina.train.trainee import FULL, adapter_on, whole_model
@@ -56,24 +57,27 @@ def run_training(
     rows: Sequence[Row] | None = None,
     val_rows: Sequence[Row] | None = None,
     saving: Saving | None = None,
+    ranks: Ranks = ALONE,
     **changes: Any,
 ) -> loop.Trained:
-    """Trains in ``folder``; ``changes`` are settings of ``train`` other than SETTINGS."""
+    """Trains in ``folder``, with other ``ranks`` that do the same; ``changes`` are settings of ``train`` other than SETTINGS."""
     base = resolve_base(str(base_folder))
     settings = Train.model_validate({**SETTINGS, **changes})
     whole = adapter.method == "full"
-    model = load_model(base, dtype=torch.float32 if whole else dtype, device=CPU)
+    model = load_model(base, dtype=torch.float32 if whole else dtype, device=CPU, quantize=adapter.quantize)
     if whole:
-        trainee = whole_model(model, base, dtype)
+        trainee = whole_model(model, base, dtype, ranks)
     else:
         add_lora(model, adapter, settings.seed)
-        trainee = adapter_on(model, adapter, "base")
+        if ranks.sharded:
+            shard(model, ranks, CPU)
+        trainee = adapter_on(model, adapter, "base", ranks)
     assert step.prepare(model) == []
     apply_saving(model, saving or Saving())
     seen = made_up_rows(24) if rows is None else rows
     held_out = made_up_rows(6, seed=1) if val_rows is None else val_rows
     with Events(None, (listener,) if listener else ()) as events:
-        return loop.train(model, seen, held_out, settings, trainee, folder, events)
+        return loop.train(model, seen, held_out, settings, trainee, folder, events, ranks=ranks)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

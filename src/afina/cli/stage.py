@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from afina.recipe.recipe import Recipe
 
 
-def run_one(args: argparse.Namespace, stage: Callable[[Recipe, RunFolder, Events], Any], next_command: str) -> int:
-    """Runs ``stage`` on the command's target; its result goes to standard output with ``--json``."""
+def run_one(
+    args: argparse.Namespace, stage: Callable[[Recipe, RunFolder, Events], Any], next_command: str, *, leads: bool = True
+) -> int:
+    """Runs ``stage`` on the command's target; its result goes to standard output with ``--json``.
+
+    One of several processes that does not lead runs it in silence.
+    """
     from afina.stages.workspace import working_in
 
     recipe = load_target(args)
+    if not leads:
+        with working_in(recipe, args.runs, leads=False) as (run, events):
+            stage(recipe, run, events)
+        return 0
     with shown_events() as listener, working_in(recipe, args.runs, (listener,)) as (run, events):
         result = stage(recipe, run, events)
     if args.json:

@@ -1,4 +1,4 @@
-"""`afina train`: the second stage of a run; a stopped training goes on."""
+"""`afina train`: the second stage of a run; a stopped training goes on. The one command that torchrun may start several times."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from afina.stages.train import train  # torch and the like: not needed for help
+    from afina.stages.train import one_of_several, train  # torch and the like: not needed for help
 
-    return run_one(args, train, "afina compare {name}")
+    with one_of_several() as leads:
+        return run_one(args, train, "afina compare {name}", leads=leads)

@@ -49,7 +49,10 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def remove_parts(folder: Path) -> None:
     """Deletes what killed processes left half-written in ``folder``."""
     for part in folder.glob(".*.part"):
-        part.unlink()
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
 
 
 @contextmanager

@@ -82,9 +82,9 @@ def epoch_steps(rows: Sequence[Row], batch_tokens: int, seed: int, epoch: int) -
     return steps
 
 
-def micro_batches(rows: Sequence[Row], micro_tokens: int, *, share: bool = True) -> list[Packed]:
+def micro_batches(rows: Sequence[Row], micro_tokens: int, *, share: bool = True, multiple: int = 1) -> list[Packed]:
     """The rows in the fewest micro-batches in which longest-first finds room, of nearly the same size; a row longer than
-    ``micro_tokens`` has one of its own.
+    ``micro_tokens`` has one of its own. Their number is a ``multiple`` where there are rows enough.
     """
     shared = shared_tokens(rows) if share else 0
     lengths = [row.spans[-1][1] - shared for row in rows]
@@ -93,7 +93,7 @@ def micro_batches(rows: Sequence[Row], micro_tokens: int, *, share: bool = True)
     alone = [number for number in order if lengths[number] > room]
     others = order[len(alone) :]
     count = -(-sum(lengths[number] for number in others) // max(1, room))
-    while (bins := _balanced(others, lengths, count, room)) is None:
+    while (bins := _balanced(others, lengths, count, room)) is None or ((len(alone) + count) % multiple and count < len(others)):
         count += 1
     return [pack([rows[number] for number in content], share=share) for content in ([[number] for number in alone] + bins)]
 

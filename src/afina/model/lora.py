@@ -25,6 +25,7 @@ from afina.core.errors import DataError, RecipeError
 from afina.core.translation import _
 from afina.model.adapter import AdapterFiles, by_pattern, matches, scale_of
 from afina.model.frozen import AnyLinear, FrozenLinear, Kind, dense_weight, form, frozen_product
+from afina.model.tensors import whole
 from afina.recipe.recipe import Adapter
 
 
@@ -52,14 +53,16 @@ class LoRALinear(nn.Module):
         return self._updated(x, dropped, self.frozen.bias)
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """A and B of the update as the original base needs them: with PiSSA, of rank 2R."""
+        """A and B of the update, whole, as the original base needs them: with PiSSA, of rank 2R."""
+        a, b = whole(self.a), whole(self.b)
         if self.start_a is None or self.start_b is None:
-            return self.a, self.b
-        return torch.cat([self.a, self.start_a]), torch.cat([self.b, -self.start_b], dim=1)
+            return a, b
+        return torch.cat([a, self.start_a]), torch.cat([b, -self.start_b], dim=1)
 
     def has_learned(self) -> bool:
         """Whether B is no longer where it began."""
-        return not torch.equal(self.b, torch.zeros_like(self.b) if self.start_b is None else self.start_b)
+        b = whole(self.b)
+        return not torch.equal(b, torch.zeros_like(b) if self.start_b is None else self.start_b)
 
     @torch.no_grad()
     def start_from_directions(self) -> None:
@@ -258,11 +261,10 @@ def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What ``save_adapter`` writes, by PEFT's names: ``trained_parameters``, but with PiSSA in the form that fits the original
     base.
     """
-    found: dict[str, Tensor] = {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
+    found: dict[str, Tensor] = dict(trained_parameters(model))
     for name, layer in lora_layers(model):
-        a, b = layer.factors()
-        found |= {f"{name}.lora_A.weight": a.detach(), f"{name}.lora_B.weight": b.detach()}
-    return found
+        found[f"{name}.lora_A.weight"], found[f"{name}.lora_B.weight"] = layer.factors()
+    return {name: whole(tensor.detach()) for name, tensor in found.items()}
 
 
 def target_names(model: PreTrainedModel, targets: Sequence[str] | str) -> list[str]:

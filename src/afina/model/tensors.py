@@ -1,4 +1,4 @@
-"""Tensors in one safetensors file that is written whole or not at all."""
+"""Tensors in one safetensors file that is written whole or not at all; and those that several ranks share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from afina.core.files import FULL_DISK, full_disk, replacing
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor itself; all of it where it is shared out over ranks, which then all must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -184,6 +184,8 @@ class Train(_Section):
     """Number type of the computation. auto: bfloat16 where the hardware has it, float16 on older GPUs, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: an NVIDIA GPU where torch finds one, else the CPU."""
+    shard: bool | Literal["auto"] = "auto"
+    """On several devices: share the layers out (FSDP2), on or off. auto: where they would take more than 40 % of a GPU."""
     seed: Annotated[int, Field(ge=0)] = 7
     """Decides the start of the adapter and the order of the examples."""
 

@@ -17,10 +17,17 @@ DEFAULT_RUNS = Path("runs")
 
 @contextmanager
 def working_in(
-    recipe: Recipe, runs: Path = DEFAULT_RUNS, listeners: tuple[Listener, ...] = ()
+    recipe: Recipe, runs: Path = DEFAULT_RUNS, listeners: tuple[Listener, ...] = (), *, leads: bool = True
 ) -> Iterator[tuple[RunFolder, Events]]:
-    """The folder of the recipe's run and its events. Raises ResourceError where another process works there."""
+    """The folder of the recipe's run and its events. Raises ResourceError where another process works there.
+
+    One that does not lead takes part in the work of one that does: it writes nothing, and nobody hears its events.
+    """
     run = RunFolder(runs / recipe.name)
+    if not leads:
+        with Events() as events:
+            yield run, events
+        return
     with run.locked(), Events(run.events_path, listeners) as events:
         write_atomic(run.recipe_path, to_yaml(recipe))
         yield run, events

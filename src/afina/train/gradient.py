@@ -1,4 +1,7 @@
-"""The gradient of one step: micro-batches one after another, divided once by the step's trained tokens, clipped, finite."""
+"""The gradient of one step: micro-batches one after another, divided once by the step's trained tokens, clipped, finite.
+
+With several ranks ``batches`` are those of the whole step, of which each rank computes some; numbers and noise are as with one.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from afina.core.errors import QualityError
 from afina.core.translation import _
 from afina.data.pack import Packed, pack
 from afina.data.render import Row
+from afina.model.tensors import whole
 from afina.recipe.recipe import Train
 from afina.train.noise import EmbeddingNoise
+from afina.train.ranks import ALONE, Piece, Ranks
 from afina.train.step import packed_loss
 from afina.train.trainee import Trainee
 
@@ -31,6 +36,7 @@ class Gradient:
     scaler: torch.amp.GradScaler
     noise: EmbeddingNoise
     settings: Train
+    ranks: Ranks = ALONE
 
     def of_step(self, optimizer: torch.optim.Optimizer, batches: Sequence[Packed], step: int) -> tuple[float, float]:
         """Leaves the gradients of step ``step`` (from 0) in the parameters; its loss a trained token, and the gradients' norm
@@ -39,28 +45,28 @@ class Gradient:
         Raises QualityError with the rows' places where a loss or a gradient is not finite.
         """
         set_train_mode(self.model)
-        tokens = sum(len(batch.targets) for batch in batches)  # with several processes: of all of them
-        total = 0.0
-        for number, batch in enumerate(batches):
-            total += self._add(batch, tokens, step, number)
+        tokens = sum(len(batch.targets) for batch in batches)
+        pieces = self.ranks.share(batches)
+        losses = [(piece, self._add(piece, tokens, step)) for piece in pieces]
+        totals = self.ranks.in_order({piece.number: loss for piece, loss in losses if piece.counts})
+        if wrong := [batch for batch, total in zip(batches, totals, strict=True) if not math.isfinite(total)]:
+            raise self._not_finite(_("the loss"), wrong, step)
+        self.ranks.sum_gradients(self.trainee.parameters.values())
         self.scaler.unscale_(optimizer)
-        # With several processes the gradients are summed here; from here on they are final.
-        norm = float(torch.nn.utils.clip_grad_norm_(self.trainee.parameters.values(), self.settings.clip))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.trainee.parameters.values(), self.settings.clip)))
         if not (math.isfinite(norm) or self._may_overflow()):
             raise self._not_finite(_("the gradient"), batches, step)
         self.model.eval()
-        return total / tokens, norm
+        return sum(totals) / tokens, norm
 
-    def _add(self, batch: Packed, tokens: int, step: int, number: int) -> float:
+    def _add(self, piece: Piece, tokens: int, step: int) -> float:
         """Adds a micro-batch's share to the gradients; returns its summed loss."""
-        torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1_003 + number)  # of dropout and of the embeddings' noise
-        with self.noise.on(batch):
-            loss = packed_loss(self.model, batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self._not_finite(_("the loss"), [batch], step)
-        self.scaler.scale(loss / tokens).backward()
-        return value
+        # the seed of dropout and of the embeddings' noise
+        torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1_003 + piece.number)
+        with self.noise.on(piece.batch):
+            loss = packed_loss(self.model, piece.batch)
+        self.scaler.scale(loss / tokens * piece.counts).backward()
+        return loss.item()
 
     def _may_overflow(self) -> bool:
         """In float16 a gradient that is too large is no mistake: the step is passed over and the scale goes down, as far as 1."""

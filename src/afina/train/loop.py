@@ -1,9 +1,9 @@
 """The training loop, from top to bottom: an adapter on a frozen causal language model, or all of its weights.
 
-In scope: one process, one device, packed rows, held-out looks, the best kept, early stop, resume bit for bit. Elsewhere, by
-subject: what is trained and how it is kept (``trainee``), a step's gradient (``gradient``), the optimizer and the learning rate
-(``optimize``), ``checkpoint``, the live numbers (``live``), what they say (``diagnose``), ``memory``. Not in scope yet: several
-processes; what they have to sum stands in ``gradient``, at its two places.
+In scope: packed rows, held-out looks, the best kept, early stop, resume bit for bit. Elsewhere, by subject: what is trained and
+how it is kept (``trainee``), a step's gradient (``gradient``), the optimizer and the learning rate (``optimize``),
+``checkpoint``, the live numbers (``live``), what they say (``diagnose``), ``memory``, and what several processes share
+(``ranks``): every rank runs this loop, with the same numbers in it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from afina.train.live import Live
 from afina.train.memory import MemoryWatch, device_failures_told
 from afina.train.noise import EmbeddingNoise
 from afina.train.optimize import build_optimizer, build_scaler, learning_rate, set_learning_rate
+from afina.train.ranks import ALONE, Ranks
 from afina.train.step import mean_loss
 from afina.train.trainee import Trainee
 
@@ -69,6 +70,7 @@ def train(
     folder: Path,
     events: Events,
     sample: Callable[[int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Trains ``trainee``, which is on ``model``, and leaves the best of it in ``folder``. ``sample`` is called at each look, with
     the step.
@@ -85,10 +87,10 @@ def train(
 
     micro_tokens = MICRO_TOKENS if settings.micro_tokens == "auto" else settings.micro_tokens
     optimizer = build_optimizer(model, trainee.parameters, settings)
-    scaler = build_scaler(model.dtype, model.device)
-    gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, settings.neftune), settings)
+    scaler = build_scaler(model.dtype, model.device, sharded=ranks.sharded)
+    gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, settings.neftune), settings, ranks)
     state = State(trainee.parameters, optimizer, scaler)
-    checkpoints = Checkpoints(folder / CHECKPOINTS, saves_every, settings.keep, settings.keep_every)
+    checkpoints = Checkpoints(folder / CHECKPOINTS, saves_every, settings.keep, settings.keep_every, ranks)
     counters = checkpoints.load(state, lambda text: events.warn(STAGE, text)) or Counters()
     trainee.publish()
     if counters.step:
@@ -108,7 +110,7 @@ def train(
         started = time.monotonic()
         loss = None
         if val_rows:
-            loss = mean_loss(model, val_rows, micro_tokens)
+            loss = mean_loss(model, val_rows, micro_tokens, ranks)
             events.emit(Metric(STAGE, now.step, {"val_loss": loss}))
             if not math.isfinite(loss):
                 raise not_finite(_("the validation loss"), now.step, val_rows)
@@ -134,7 +136,7 @@ def train(
             started = time.monotonic()
             rate = learning_rate(number, len(steps), settings)
             set_learning_rate(optimizer, rate)
-            batches = micro_batches(steps[number], micro_tokens, share=not settings.neftune)
+            batches = micro_batches(steps[number], micro_tokens, share=not settings.neftune, multiple=ranks.count)
             loss, norm = gradient.of_step(optimizer, batches, number)
             scaler.step(optimizer)  # in float16: passed over where a gradient overflowed …
             scaler.update()  # … and the scale goes down
@@ -158,12 +160,12 @@ def train(
             last = counters.step == len(steps)
             if last or counters.step % looks_every == 0:
                 counters = look(counters)
-            full = watch.is_full(events, STAGE)
-            if wish or full or last or checkpoints.due(counters.step):
+            wished, full = ranks.any_of(bool(wish), watch.is_full(events, STAGE))
+            if wished or full or last or checkpoints.due(counters.step):
                 checkpoints.save(state, counters)
             if full and not last:
                 raise watch.stopped(counters.step)
-            if wish and not last:
+            if wished and not last:
                 events.info(STAGE, _("stopped after step {step} of {total}").format(step=counters.step, total=len(steps)))
                 raise KeyboardInterrupt
     return Trained(

@@ -23,6 +23,7 @@ from afina.train import attention
 from afina.train.attention import Layout, documents_of
 from afina.train.last_layer import prune_last_layer, used_places
 from afina.train.loss import head_of, summed_loss
+from afina.train.ranks import ALONE, Ranks
 
 
 def prepare(model: PreTrainedModel, *, prune: bool = True, compiled: bool = False) -> list[str]:
@@ -146,8 +147,9 @@ def _hidden_alone(model: PreTrainedModel, row: Row) -> Tensor:
 
 
 @torch.no_grad()
-def mean_loss(model: PreTrainedModel, rows: Sequence[Row], micro_tokens: int) -> float:
-    """Loss a trained token over ``rows``, all tokens weighing the same."""
+def mean_loss(model: PreTrainedModel, rows: Sequence[Row], micro_tokens: int, ranks: Ranks = ALONE) -> float:
+    """Loss a trained token over ``rows``, all tokens weighing the same; each of ``ranks`` computes a part and knows the whole."""
     tokens = sum(row.trained_tokens for row in rows)
-    total = sum(packed_loss(model, batch).item() for batch in micro_batches(rows, micro_tokens))
-    return float(total) / tokens
+    pieces = ranks.share(micro_batches(rows, micro_tokens, multiple=ranks.count))
+    losses = [(piece, packed_loss(model, piece.batch).item()) for piece in pieces]
+    return sum(ranks.in_order({piece.number: loss for piece, loss in losses if piece.counts})) / tokens

@@ -15,6 +15,7 @@ from afina.model.base import Base
 from afina.model.full import require_same_names, save_full
 from afina.model.lora import adapter_tensors, lora_layers, trained_parameters
 from afina.recipe.recipe import Adapter
+from afina.train.ranks import ALONE, Ranks
 
 ADAPTER, FULL = "adapter", "model"
 
@@ -24,7 +25,8 @@ class Trainee:
     """``parameters``: float32, by the names under which they are kept; each is there once, tied ones too.
 
     ``publish`` brings their values into the model where it computes with copies of them. ``save`` writes what is trained into a
-    training's folder, whole or not at all. ``has_learned``: whether it is no longer what it was at the start.
+    training's folder, whole or not at all. ``has_learned``: whether it is no longer what it was at the start. All ranks call
+    each of them together; the first one writes.
     """
 
     parameters: dict[str, nn.Parameter]
@@ -33,20 +35,26 @@ class Trainee:
     has_learned: Callable[[], bool]
 
 
-def adapter_on(model: PreTrainedModel, adapter: Adapter, base_name: str) -> Trainee:
+def adapter_on(model: PreTrainedModel, adapter: Adapter, base_name: str, ranks: Ranks = ALONE) -> Trainee:
     """The LoRA adapter that is on ``model``."""
     parameters = trained_parameters(model)
     for parameter in parameters.values():
         parameter.requires_grad_(True)
+
+    def save(folder: Path) -> None:
+        tensors = adapter_tensors(model)
+        if ranks.is_first:
+            save_adapter(folder / ADAPTER, adapter, base_name, tensors)
+
     return Trainee(
         parameters,
         publish=lambda: None,
-        save=lambda folder: save_adapter(folder / ADAPTER, adapter, base_name, adapter_tensors(model)),
+        save=save,
         has_learned=lambda: any(layer.has_learned() for _name, layer in lora_layers(model)),
     )
 
 
-def whole_model(model: PreTrainedModel, base: Base, dtype: torch.dtype) -> Trainee:
+def whole_model(model: PreTrainedModel, base: Base, dtype: torch.dtype, ranks: Ranks = ALONE) -> Trainee:
     """All weights of ``model``, which is in float32. In a smaller ``dtype`` it computes from here on with rounded copies.
 
     The gradients of the copies are added up in float32, micro-batch after micro-batch, and small steps are not lost.
@@ -62,11 +70,15 @@ def whole_model(model: PreTrainedModel, base: Base, dtype: torch.dtype) -> Train
             if master is not own[name]:
                 own[name].copy_(master)
 
+    def save(folder: Path) -> None:
+        if ranks.is_first:
+            save_full(folder / FULL, masters, base)
+
     before = _norms(masters)
     return Trainee(
         masters,
         publish,
-        save=lambda folder: save_full(folder / FULL, masters, base),
+        save,
         has_learned=lambda: _norms(masters) != before,
     )
 
