@@ -266,7 +266,8 @@ def _tell_idle(steps: Sequence[Sequence[Row]], together: Ranks, events: Events) 
         events.warn(
             NAME,
             _(
-                "{idle} of {steps} steps have fewer rows than there are ranks ({ranks}), some of which wait: raise train.batch_tokens"
+                "{idle} of {steps} steps have fewer rows than there are ranks ({ranks}), some of which wait:"
+                " raise train.batch_tokens"
             ).format(idle=idle, steps=len(steps), ranks=together.count),
         )
 
