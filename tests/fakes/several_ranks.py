@@ -33,7 +33,7 @@ RUNS: dict[str, tuple[dict[str, Any], dict[str, Any], Saving]] = {
     "nf4": ({"quantize": "nf4"}, {}, Saving()),
     "int8": ({"quantize": "int8"}, {}, Saving("full")),
     "full": ({"method": "full"}, {}, Saving()),
-    "pissa": ({"init": "pissa"}, {"neftune": 5.0}, Saving()),
+    "pissa": ({"init": "pissa"}, {}, Saving()),
     "dora": ({"dora": True, "rank": 1}, {"weight_decay": 0.1, "lora_plus": 4.0}, Saving("selective", 8)),
     "few-rows": ({}, {"batch_tokens": 16}, Saving()),
     "float16": ({}, {}, Saving()),

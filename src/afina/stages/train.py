@@ -207,6 +207,11 @@ def _is_sharded(recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.de
             _("train.shard is on and adapter.method is full: only frozen layers and their adapters are shared out"),
             fix=_("--set train.shard=off: each device then holds the whole model"),
         )
+    if dtype == torch.float16:
+        raise RecipeError(
+            _("the layers are shared out over the devices, and the number type is float16, whose scaled loss needs whole ones"),
+            fix=_("--set train.dtype=float32, or --set train.shard=off where the model fits on each device"),
+        )
     if recipe.train.optimizer != "adamw":
         raise RecipeError(
             _("the layers are shared out over the devices, and train.optimizer is {name}, which needs whole ones").format(

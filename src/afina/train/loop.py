@@ -87,7 +87,7 @@ def train(
 
     micro_tokens = MICRO_TOKENS if settings.micro_tokens == "auto" else settings.micro_tokens
     optimizer = build_optimizer(model, trainee.parameters, settings)
-    scaler = build_scaler(model.dtype, model.device, sharded=ranks.sharded)
+    scaler = build_scaler(model.dtype, model.device)
     gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, settings.neftune), settings, ranks)
     state = State(trainee.parameters, optimizer, scaler)
     checkpoints = Checkpoints(folder / CHECKPOINTS, saves_every, settings.keep, settings.keep_every, ranks)

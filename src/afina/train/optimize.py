@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from transformers import PreTrainedModel
 
 from afina.core.errors import ResourceError
@@ -91,10 +90,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["ratio"]
 
 
-def build_scaler(dtype: torch.dtype, device: torch.device, *, sharded: bool = False) -> torch.amp.GradScaler:
-    """Scales the loss in float16, whose small gradients would be zero; does nothing in other types.
-
-    ``sharded``: an overflow in one rank's part of the gradients counts for all ranks.
-    """
-    kind = ShardedGradScaler if sharded else torch.amp.GradScaler
-    return kind(device.type, enabled=dtype == torch.float16)
+def build_scaler(dtype: torch.dtype, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss in float16, whose small gradients would be zero; does nothing in other types."""
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)

@@ -10,10 +10,12 @@ In scope: everything that ranks have to agree on. Elsewhere: who writes what (th
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -34,6 +36,7 @@ from afina.model.decoder import decoder_layers
 SHARE_OF_CARD = 0.4  # frozen weights that take more of a GPU than this are shared out (train.shard: auto)
 _BUCKET = 64 * 2**20  # gradients summed at once
 _SPOKE = "afina/spoke"
+_ASK_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,8 @@ def joined() -> Iterator[Ranks]:
     if found is None:
         yield ALONE
         return
-    store, rank, count = next(rendezvous("env://"))
+    found_store, rank, count = next(rendezvous("env://"))
+    store = dist.PrefixStore(_this_start(found_store, rank, count), found_store)  # type: ignore[attr-defined]
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=count)
@@ -187,6 +191,26 @@ def joined() -> Iterator[Ranks]:
             raise _lost(error) from error
         raise
     dist.destroy_process_group()
+
+
+def _this_start(store: Any, rank: int, count: int) -> str:
+    """A name for this start of the ranks, the same for all of them and for no other start.
+
+    A launcher that starts lost ranks again keeps its store, with the addresses of the dead in it. So each rank says who it is by
+    a word that nobody said before, and the first one answers to that.
+    """
+    word = uuid4().hex
+    if rank:
+        store.set(f"afina/here/{rank}", word)
+        start: str = store.get(f"afina/start/{word}").decode()
+        store.add(f"afina/joined/{start}", 1)
+        return start
+    while store.add(f"afina/joined/{word}", 0) < count - 1:
+        for other in range(1, count):
+            if store.check([f"afina/here/{other}"]):
+                store.set(f"afina/start/{store.get(f'afina/here/{other}').decode()}", word)
+        time.sleep(_ASK_AGAIN_S)
+    return word
 
 
 def _another_spoke(store: Any) -> bool:
