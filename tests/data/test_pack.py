@@ -12,7 +12,6 @@ from afina.data.pack import epoch_steps, micro_batches, pack
 from afina.data.render import Row
 from tests.fakes.rows import row_of
 
-
 OWN = [((1, 2), (False, True)), ((3, 4), (True, True))]  # ids and masks behind what is shared
 
 
