@@ -114,7 +114,8 @@ def test_every_kind_of_training_is_the_same_on_more_ranks(base: Path, tmp_path: 
         kind = name.removesuffix("-sharded")
         if not (tmp_path / kind).exists():
             run(base, tmp_path / kind, kind)
-        limit = {"float16": 2e-2, "full": 1e-5}.get(kind, 2e-6)
+        # PiSSA's update is the difference of two products that are nearly the same; all weights have tiny gradients among them
+        limit = {"float16": 2e-2, "full": 1e-5, "pissa": 1e-5}.get(kind, 2e-6)
         assert_same(tmp_path / kind, tmp_path / "several" / name, limit)
 
 
