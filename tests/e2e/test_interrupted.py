@@ -28,7 +28,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "recipe.yaml").write_text(
         "name: shop\nbase: base\ndata: {examples: [examples.jsonl]}\nadapter: {rank: 8}\n"
-        "train: {epochs: 6, batch_tokens: 128, learning_rate: 1e-2, save_every: 2}\n"
+        "train: {epochs: 6, batch_tokens: 128, micro_tokens: 512, checkpointing: none, learning_rate: 1e-2, save_every: 2}\n"
         "compare: {examples: 6, max_new_tokens: 40}\nexport: {types: [f16], check_prompts: 2, check_tokens: 8}\n"
         "deploy: {to: embedded}\n"
     )
@@ -56,6 +56,7 @@ def wait_for_stage(runs: Path, stage: str, child: subprocess.Popen[bytes], start
     pytest.fail(f"the stage {stage} did not begin")
 
 
+@pytest.mark.timeout(600)  # nine runs, each a process of its own
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_stopped_in_each_stage_goes_on_with_the_same_command(number: signal.Signals, shop: Path, tmp_path: Path) -> None:
     for stage in STAGES:

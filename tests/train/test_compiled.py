@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from typing import Literal
 
 import pytest
 import torch
@@ -30,10 +29,10 @@ def test_auto_compiles_long_runs_where_it_can(compiler: bool, tokens: int, check
     assert choice.reason
 
 
-@pytest.mark.parametrize("setting", ["on", "off"])
-def test_what_the_recipe_says_is_done_or_refused(compiler: bool, setting: Literal["on", "off"]) -> None:
-    if setting == "on" and not compiler:
+@pytest.mark.parametrize("setting", [True, False])
+def test_what_the_recipe_says_is_done_or_refused(compiler: bool, setting: bool) -> None:
+    if setting and not compiler:
         with pytest.raises(ResourceError, match="there is no C\\+\\+ compiler here"):
             choose_compiling(setting, CPU, 1_000_000, SHORT, "none")
     else:
-        assert choose_compiling(setting, CPU, 1_000_000, SHORT, "none").on is (setting == "on")
+        assert choose_compiling(setting, CPU, 1_000_000, SHORT, "none").on is setting

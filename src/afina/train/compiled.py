@@ -31,17 +31,17 @@ class Compiling:
 
 
 def choose_compiling(
-    setting: Literal["auto", "on", "off"], device: torch.device, parameters: int, tokens: int, checkpointing: str
+    setting: bool | Literal["auto"], device: torch.device, parameters: int, tokens: int, checkpointing: str
 ) -> Compiling:
     """``auto``: where a compiler is found and the run is long enough to win back the warm-up twice. The same on the same machine.
 
-    ``parameters`` of the base; ``tokens`` of the whole run. Raises ResourceError where ``on`` cannot be done.
+    ``parameters`` of the base; ``tokens`` of the whole run. Raises ResourceError where ``True`` cannot be done.
     """
     missing = _missing(device, checkpointing)
-    if setting == "on" and missing is not None:
+    if setting is True and missing is not None:
         raise ResourceError(_("train.compile is on, and {reason}").format(reason=missing), fix="--set train.compile=auto")
     if setting != "auto":
-        return Compiling(setting == "on", _("as the recipe says"))
+        return Compiling(setting, _("as the recipe says"))
     if missing is not None:
         return Compiling(False, missing)
     units = torch.get_num_threads() if device.type == "cpu" else 1
