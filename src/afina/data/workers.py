@@ -7,26 +7,21 @@ own, each with one thread, and come back as portions of the store:
     this process: read ─▶ batch ─┬▶ worker: clean, render, encode, prove ─┬▶ in the order of reading ─▶ write
                                  └▶ worker: …                            ─┘
 
-A worker is a Python of its own that is told everything through its standard input and answers through its standard output: JSON
-and Arrow's records, no pickles. It is the same on every system and needs nothing of the program that started it. It ends with its
-standard input, so it never outlives this process.
+What goes through a worker's pipes (``core/child.py``) is JSON and Arrow's records.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import struct
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, Self
+from typing import Any, Self
 
+from afina.core.child import Child, serve
 from afina.core.errors import ResourceError
 from afina.core.hardware import memory, processor
 from afina.core.translation import _
@@ -41,8 +36,6 @@ from afina.data.work import Steps, Work, Worked
 _MOST = 8  # beyond that this process, which reads and writes, is the slowest
 _NEEDS_BYTES = GIB  # of free memory, a worker; it takes about a third of that
 _WORTH_BYTES = 16 * MIB  # of files; a worker takes two seconds to start, in which one process gets through half of that
-_LENGTH = struct.Struct("<Q")
-_NEW_GROUP: int = vars(subprocess).get("CREATE_NEW_PROCESS_GROUP", 0)
 
 
 def worthwhile(size_bytes: int) -> int:
@@ -60,13 +53,9 @@ class Workers:
     """
 
     def __init__(self, steps: Steps, count: int) -> None:
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "TOKENIZERS_PARALLELISM": "false",
-            "OMP_NUM_THREADS": "1",
-        }
-        self._workers = [_Worker(environment) for _number in range(count)]
-        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        alone = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+        self._workers = [Child("from afina.data.workers import work; work()", alone) for _number in range(count)]
+        self._idle: SimpleQueue[Child] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="afina-worker")
         self._said = [self._threads.submit(self._set_up, worker, _steps_text(steps)) for worker in self._workers]
 
@@ -96,7 +85,7 @@ class Workers:
         for worker in self._workers:
             worker.close()
 
-    def _set_up(self, worker: _Worker, steps: bytes) -> bool:
+    def _set_up(self, worker: Child, steps: bytes) -> bool:
         try:
             worker.ask([steps])
         except (OSError, EOFError):
@@ -113,40 +102,6 @@ class Workers:
             raise _ended(worker.exit_code()) from None
         self._idle.put(worker)
         return _worked(json.loads(_text(head)), parts)
-
-
-class _Worker:
-    """One process, asked one thing at a time."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from afina.data.workers import serve; serve()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for this process, which then ends the others
-            creationflags=_NEW_GROUP,  # the same on Windows
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self._answers = self._process.stdin, self._process.stdout
-
-    def ask(self, parts: Sequence[bytes]) -> list[bytes]:
-        _send(self._requests, parts)
-        return _receive(self._answers)
-
-    def exit_code(self) -> int:
-        return self._process.wait()
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def close(self) -> None:
-        self._process.wait()
-        self._answers.close()
-        with suppress(BrokenPipeError):  # of what it was being told when it was ended
-            self._requests.close()
 
 
 def result_of(future: Future[Worked]) -> Worked:
@@ -166,45 +121,25 @@ def _ended(code: int) -> ResourceError:
 # ── in the other process ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def serve() -> None:
-    """What a worker does from its start to its end."""
-    requests = sys.stdin.buffer
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    sys.stdout = sys.stderr  # nothing that a library prints gets between the answers
-    try:
-        steps = _steps(_receive(requests)[0])
-        work = Work(steps)
-        _send(answers, [b"ready"])
-        while True:
-            talks, first, shortcuts = _talks(_receive(requests)[0])
-            steps.renderer.forgo(shortcuts)
-            worked = work.do(talks, first)
-            _send(answers, [_worked_text(worked), *worked.portion.to_bytes()])
-    except (EOFError, BrokenPipeError):  # nobody asks any more
-        pass
+def work() -> None:
+    """What a worker does from its start to its end: told the steps first, then batch after batch."""
+    told: list[tuple[Steps, Work]] = []
+
+    def answer(request: list[bytes]) -> Sequence[bytes]:
+        if not told:
+            steps = _steps(request[0])
+            told.append((steps, Work(steps)))
+            return [b"ready"]
+        ((steps, of_steps),) = told
+        talks, first, shortcuts = _talks(request[0])
+        steps.renderer.forgo(shortcuts)
+        worked = of_steps.do(talks, first)
+        return [_worked_text(worked), *worked.portion.to_bytes()]
+
+    serve(answer)
 
 
 # ── what goes through the pipes ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def _send(stream: IO[bytes], parts: Sequence[bytes]) -> None:
-    stream.write(_LENGTH.pack(len(parts)) + b"".join(_LENGTH.pack(len(part)) for part in parts))
-    stream.writelines(parts)
-    stream.flush()
-
-
-def _receive(stream: IO[bytes]) -> list[bytes]:
-    """The parts that were sent. Raises EOFError where the other side has ended."""
-    count = _LENGTH.unpack(_exactly(stream, _LENGTH.size))[0]
-    lengths = [_LENGTH.unpack(_exactly(stream, _LENGTH.size))[0] for _part in range(count)]
-    return [_exactly(stream, length) for length in lengths]
-
-
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        raise EOFError
-    return data
 
 
 def _bytes(value: Any) -> bytes:
