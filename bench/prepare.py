@@ -19,25 +19,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import transformers
 import yaml
 
-from afina.core.files import write_json
-from afina.core.hardware import memory, processor
-from afina.core.run import versions
-from afina.data.clean.checks import checks
-
 BENCH = Path(__file__).resolve().parent
+sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
+
+from afina.core.files import write_json  # noqa: E402
+from afina.core.hardware import memory, processor  # noqa: E402
+from afina.core.run import versions  # noqa: E402
+from afina.data.clean.checks import checks  # noqa: E402
+from bench.sides.watch import MemoryWatch  # noqa: E402
+
 TOKENIZER = BENCH.parents[1] / "shared" / "data" / "tokenizers" / "qwen2.5"
 ROWS = 100_000
 LARGE = 500_000  # from here on the results have a file of their own
@@ -84,47 +85,6 @@ def make_base(folder: Path) -> Path:
     model: Any = transformers.AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     return folder
-
-
-class MemoryWatch:
-    """Looks at the memory of a process and all that descend from it, until the block ends."""
-
-    def __init__(self, process: int) -> None:
-        self.peak_bytes = 0
-        self._process = process
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._ended.wait(0.25):
-            self.peak_bytes = max(self.peak_bytes, sum(map(shared_bytes, family(self._process))))
-
-
-def family(process: int) -> list[int]:
-    """The process and all that descend from it, as far as they still run."""
-    found = [process]
-    for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(OSError):
-                found += map(int, children.read_text().split())
-    return found
-
-
-def shared_bytes(process: int) -> int:
-    """Its memory, of what several share its part; 0 where it has ended."""
-    try:
-        text = Path(f"/proc/{process}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
 def measure_child(command: list[str], folder: Path, count: int) -> Measured:

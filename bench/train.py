@@ -50,7 +50,7 @@ STEPS, MOST_STEPS = 5, 18  # 18 steps use each chat at most once
 QUIET = 0.05
 # Losses of one step may differ by this much: summing in another order, and for bfloat16 the rounding of each activation.
 TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-3}
-AFINA, LEANEST, TRL_DEFAULT = "afina", "afina, leanest", "TRL, default"
+AFINA, COMPILED, LEANEST, TRL_DEFAULT = "afina", "afina, compiled", "afina, leanest", "TRL, default"
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,12 @@ def has_native_bfloat16() -> bool:
 
 def ours() -> list[Side]:
     lean = {"checkpointing": "full", "micro_tokens": 512}
-    return [Side(AFINA, "afina_train.py", {"train": {}}), Side(LEANEST, "afina_train.py", {"train": lean})]
+    compiled = {"prepare": {"compiled": True}}  # what `train.compile: auto` comes to in a long run
+    return [
+        Side(AFINA, "afina_train.py", {"train": {}}),
+        Side(COMPILED, "afina_train.py", {"train": {}, "levers": compiled}),
+        Side(LEANEST, "afina_train.py", {"train": lean}),
+    ]
 
 
 def without_a_lever() -> list[Side]:
@@ -321,23 +326,25 @@ def summary(name: str, found: Mapping[str, Found], reports: Mapping[str, Mapping
     ``ratio_trl_default`` is against TRL's defaults in the faster one of the number types that they were measured in.
     """
     peers = {side: reports[side]["step_s"] for side, one in found.items() if not one.side.is_ours}
-    ours, lean = reports.get(AFINA), reports.get(LEANEST)
+    ours, compiled, lean = reports.get(AFINA), reports.get(COMPILED), reports.get(LEANEST)
     default = [seconds for side, seconds in peers.items() if side.startswith(TRL_DEFAULT)]
 
-    def ratio(theirs: Sequence[float]) -> float | None:
+    def ratio(theirs: Sequence[float], ours: Mapping[str, Any] | None) -> float | None:
         return round(min(theirs) / ours["step_s"], 3) if ours and theirs else None
 
     return {
         "workload": name,
         "afina_step_s": ours["step_s"] if ours else None,
         "peers": peers,
-        "ratio_trl_default": ratio(default),
-        "ratio_best_peer": ratio(list(peers.values())),
+        "ratio_trl_default": ratio(default, ours),
+        "ratio_best_peer": ratio(list(peers.values()), ours),
         "peak_gib": ours["peak_gib"] if ours else None,
         "peer_peak_gib": {side: reports[side]["peak_gib"] for side in peers},
         "mfu": ours["mfu"] if ours else None,
         "losses_agree": losses_agree(found),
         "grad_norm": ours["gradient_norms"][-1] if ours else None,
+        "compiled_step_s": compiled["step_s"] if compiled else None,
+        "compiled_ratio_best_peer": ratio(list(peers.values()), compiled),
         "leanest_step_s": lean["step_s"] if lean else None,
         "leanest_peak_gib": lean["peak_gib"] if lean else None,
         "quiet": all(one["quiet"] for one in reports.values()),
