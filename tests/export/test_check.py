@@ -119,7 +119,7 @@ def test_a_missing_swap_of_rotary_halves_fails(exported: Exported, references: l
     plan = replace(exported.plan, tensors=straight)
     path = tmp_path / "m.gguf"
     export_gguf._write_head(path, plan)
-    export_gguf._append_tensors(path, plan, exported.weights, None)
+    export_gguf._append_tensors(path, plan, exported.weights, {}, None)
     check_numbers(path, plan, exported.weights)
     with LlamaServer(path, context=256, exact=True) as server, pytest.raises(QualityError, match="part at token"):
         exported.choices(server, references)

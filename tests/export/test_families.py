@@ -20,8 +20,9 @@ from afina.core.errors import DataError
 from afina.data.conversation import Message
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
-from afina.export.families import FAMILIES, interleave_halves, lay_out
+from afina.export.families import FAMILIES, lay_out
 from afina.export.gguf import write_gguf
+from afina.export.tensor import interleave_halves
 from afina.infer.llama import LlamaServer
 from afina.infer.torch_local import TorchEngine
 from afina.model.base import FAMILIES as TRAINED_FAMILIES

@@ -16,6 +16,7 @@ from afina.core.errors import DataError, ResourceError
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.export import gguf as export_gguf
+from afina.export import tensor as export_tensor
 from afina.export.gguf import bytes_of_file, write_gguf
 from afina.model.base import Base, open_folder
 from afina.model.merge import MergedWeights
@@ -54,7 +55,7 @@ def test_small_pieces_make_the_same_file(base: Base, tmp_path: Path, monkeypatch
     for kind in ("f16", "q8_0"):
         written(tmp_path / f"whole-{kind}", base, kind)
         with monkeypatch.context() as patch:
-            patch.setattr(export_gguf, "CHUNK_VALUES", 300)
+            patch.setattr(export_tensor, "CHUNK_VALUES", 300)
             written(tmp_path / f"pieces-{kind}", base, kind)
         assert (tmp_path / f"whole-{kind}").read_bytes() == (tmp_path / f"pieces-{kind}").read_bytes()
 
@@ -63,7 +64,7 @@ def test_pieces_do_not_cut_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Rotary pairs are brought side by side within a head: a piece of half a head would mix them up."""
     llama = open_folder(write_model(tmp_path / "base", "llama"), "base")
     written(tmp_path / "whole", llama, "f32")
-    monkeypatch.setattr(export_gguf, "CHUNK_VALUES", 100)
+    monkeypatch.setattr(export_tensor, "CHUNK_VALUES", 100)
     written(tmp_path / "pieces", llama, "f32")
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "pieces").read_bytes()
 

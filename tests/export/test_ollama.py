@@ -19,7 +19,8 @@ from afina.data.render import Renderer
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.export.ollama import OllamaModel, deploy_to_ollama, next_version
-from afina.export.proof import Question, choose_questions, require_same_text
+from afina.export.proof import Expected, Question, choose_questions, require_same_text
+from afina.infer.llama import LlamaServer
 from afina.infer.ollama import Ollama, find_ollama
 from tests.fakes.chain import SENTENCE, write_chain_gguf
 from tests.fakes.ollama import FakeOllama, Fault
@@ -51,6 +52,16 @@ def questions_for(gguf: Path, *prompts: tuple[Message, ...]) -> list[Question]:
     return choose_questions(held_out, renderer, 256)
 
 
+def expected(gguf: Path) -> Expected:
+    """What llama.cpp says with the file, read once for all questions."""
+
+    def first(question: Question) -> dict[bytes, float]:
+        with LlamaServer(gguf, context=512) as server:
+            return server.first_words(question.ids, 20)
+
+    return Expected("f32", first)
+
+
 def deploy(ollama: Ollama, gguf: Path, *, name: str = "shop", system: str | None = SYSTEM, limit: int = 64) -> OllamaModel:
     return deploy_to_ollama(
         ollama,
@@ -58,7 +69,10 @@ def deploy(ollama: Ollama, gguf: Path, *, name: str = "shop", system: str | None
         name=name,
         context=512,
         system=system,
+        licence=None,
         questions=questions_for(gguf),
+        hard=(),
+        expected=expected(gguf),
         bos=None,
         max_new_tokens=limit,
     )
@@ -99,7 +113,10 @@ def test_another_system_message_of_a_row_is_sent_with_it(fake: FakeOllama, gguf:
         name="shop",
         context=512,
         system=SYSTEM,
+        licence=None,
         questions=questions_for(gguf, own),
+        hard=(),
+        expected=expected(gguf),
         bos=None,
         max_new_tokens=64,
     )

@@ -12,7 +12,9 @@ from afina.core.events import Events, Metric, StageFinished, StageStarted
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.data.conversation import Conversation, Message, Source
+from afina.export.rungs import Rung, records
 from afina.infer.answer import Answer
+from afina.measure.intervals import Interval
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
 from tests.fakes.rows import row_of
@@ -170,7 +172,14 @@ def _export(run: RunFolder, _events: Events, _examples: int) -> tuple[float, str
     files = [run.stage("export") / f"{run.name}-{kind}.gguf" for kind in ("f16", "q8_0")]
     for file, size in zip(files, (300_000, 160_000), strict=True):
         write_atomic(file, b"\0" * size)
-    run.finish("export", inputs={"train": "1"}, result={}, seconds=6.1, outputs=files)
+    rungs = [
+        Rung("base", 3.31),
+        Rung("merged", 0.84, divergence=0.0, divergence_99=0.0, agreement=1.0),
+        Rung("f16", 0.84, 3.31, 1e-7, 1e-6, 1.0, Interval(1.0, 1.0, 1.0), 300_000, 810.0),
+        Rung("q8_0", 0.85, 3.32, 2e-4, 1e-3, 0.99, Interval(0.99, 0.98, 1.0), 160_000, 1040.0),
+    ]
+    result = {"ladder": records(rungs), "merged_onto": "as they are", "chosen": "q8_0"}
+    run.finish("export", inputs={"train": "1"}, result=result, seconds=6.1, outputs=files)
     return 6.1, "f16 and q8_0; 8 prompts give torch's greedy tokens"
 
 

@@ -38,6 +38,7 @@ class Fault(Enum):
     NOT_DONE = auto()  # 200, done: false
     OTHER_TEXT = auto()  # another chat template than the GGUF's
     OTHER_COUNT = auto()  # a BOS more
+    OTHER_NUMBERS = auto()  # it rounded the weights anew
     NO_DEBUG = auto()  # does not tell the text
     OLD = auto()
 
@@ -114,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/api/version":
             self._say(200, {"version": version})
         elif self.path == "/api/tags":
-            self._say(200, {"models": [{"name": name, "model": name} for name in self.ollama.made]})
+            self._say(200, {"models": [_tag(name, made) for name, made in self.ollama.made.items()]})
         else:
             self._say(404)
 
@@ -236,7 +237,13 @@ class _Handler(BaseHTTPRequestHandler):
                 200, {"model": "", "created_at": "0001-01-01T00:00:00Z", "message": {"role": "", "content": ""}, "done": False}
             )
             return
-        count = len(server.prompt_ids(messages)) + (Fault.OTHER_COUNT in self.ollama.faults)
+        prompt_ids = server.prompt_ids(messages)
+        count = len(prompt_ids) + (Fault.OTHER_COUNT in self.ollama.faults)
+        off = 0.5 if Fault.OTHER_NUMBERS in self.ollama.faults else 0.0
+        first = [
+            {"token": token.decode("utf-8", "replace"), "logprob": value + off, "bytes": list(token)}
+            for token, value in server.first_words(prompt_ids, body.get("top_logprobs", 1)).items()
+        ]
         self._say(
             200,
             {
@@ -246,6 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "done_reason": answer.finish,
                 "prompt_eval_count": count,
                 "eval_count": len(answer.ids),
+                "logprobs": [{**first[0], "top_logprobs": first}],
             },
         )
 
@@ -273,6 +281,17 @@ class _Handler(BaseHTTPRequestHandler):
             line = json.dumps(record).encode() + b"\n"
             self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
         self.wfile.write(b"0\r\n\r\n")
+
+
+def _tag(name: str, made: Made) -> dict[str, Any]:
+    digest = hashlib.sha256(repr(made).encode()).hexdigest()
+    return {
+        "name": name,
+        "model": name,
+        "digest": digest,
+        "size": made.blob.stat().st_size,
+        "modified_at": "2026-11-22T10:00:00Z",
+    }
 
 
 def _tagged(name: str) -> str:

@@ -41,5 +41,5 @@ def write_exported_run(
     exported = run.stage("export")
     exported.mkdir()
     gguf = write_chain_gguf(exported / "shop-f32.gguf", ends=ends)
-    run.finish("export", inputs={"train": "1"}, result={"ends": {"f32": True}}, seconds=0.1, outputs=[gguf])
+    run.finish("export", inputs={"train": "1"}, result={"ends": {"f32": True}, "chosen": "f32"}, seconds=0.1, outputs=[gguf])
     return recipe, run

@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from afina.core.errors import DataError, RecipeError
-from afina.model.adapter import load_adapter, save_adapter
+from afina.model.adapter import load_adapter
 from afina.model.base import resolve_base
 from afina.model.frozen import form
 from afina.model.load import load_model
 from afina.model.lora import adapter_tensors, add_lora, lora_layers, target_names, trained_parameters
+from afina.model.peft import save_adapter
 from afina.recipe.recipe import Adapter
 from tests.fakes.adapters import write_peft_adapter
 from tests.fakes.models import write_model

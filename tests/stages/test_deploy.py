@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,16 @@ import pytest
 from afina.core.errors import DataError, QualityError, RecipeError, ServiceError
 from afina.core.events import Event, Events, Notice, Progress, StageSkipped, StageStarted
 from afina.core.run import RunFolder
-from afina.stages.deploy import choose_context, choose_gguf, deploy, require_destination
+from afina.infer.ollama import Ollama
+from afina.stages.deploy import (
+    choose_context,
+    choose_gguf,
+    deploy,
+    go_back,
+    list_versions,
+    remove_version,
+    require_destination,
+)
 from tests.fakes.chain import SENTENCE, write_chain_gguf
 from tests.fakes.ollama import FakeOllama, Fault
 from tests.fakes.runs import write_exported_run
@@ -52,7 +63,12 @@ def test_without_ollama_the_embedded_server_is_proved(tmp_path: Path, events: Ev
     assert result.tokens_per_second > 0
     manifest = run.manifest("deploy")
     assert manifest is not None
-    assert manifest.outputs.keys() == {"llama.log"}
+    assert manifest.outputs.keys() == {"llama.log", "proof.json", "Modelfile"}
+    proof = json.loads((run.stage("deploy") / "proof.json").read_text())
+    assert proof["sha256"] == hashlib.sha256(result.gguf.read_bytes()).hexdigest()
+    assert {check["case"] for check in proof["checked"]} > {"held-out", "system", "several turns", "outer blanks"}
+    assert all(check["same_text"] and check["same_tokens"] for check in proof["checked"])
+    assert (run.stage("deploy") / "Modelfile").read_text().startswith("FROM ../export/shop-f32.gguf\nPARAMETER num_ctx 2048\n")
 
 
 def test_where_ollama_answers_the_model_goes_there(tmp_path: Path, fake: FakeOllama, events: Events, heard: list[Event]) -> None:
@@ -159,14 +175,18 @@ def test_a_file_with_another_template_than_training_is_not_deployed(tmp_path: Pa
         deploy(recipe.model_copy(update={"chat_template": str(template)}), run, events)
 
 
-def test_the_smallest_file_is_deployed_unless_a_type_is_named(tmp_path: Path) -> None:
+def test_the_file_that_export_chose_is_deployed_unless_a_type_is_named(tmp_path: Path) -> None:
     recipe, run = write_exported_run(tmp_path, export={"types": ["f32", "f16"]})
     large, small = run.stage("export") / "shop-f32.gguf", run.stage("export") / "shop-f16.gguf"
     small.write_bytes(b"x")
-    run.finish("export", inputs={"train": "1"}, result={}, seconds=0.1, outputs=[large, small])
+    run.finish("export", inputs={"train": "1"}, result={"chosen": "f16"}, seconds=0.1, outputs=[large, small])
     assert choose_gguf(recipe, run) == small
     named = recipe.model_copy(update={"deploy": recipe.deploy.model_copy(update={"type": "f32"})})
     assert choose_gguf(named, run) == large
+    run.finish("export", inputs={"train": "1"}, result={"chosen": None}, seconds=0.1, outputs=[large, small])
+    assert choose_gguf(named, run) == large
+    with pytest.raises(QualityError, match="no exported file keeps 95 % of what training gained"):
+        choose_gguf(recipe, run)
 
 
 def test_a_type_that_is_not_exported_is_an_error_before_any_work(tmp_path: Path) -> None:
@@ -186,7 +206,7 @@ def test_a_broken_file_is_an_error_with_llama_cpp_s_words(tmp_path: Path, events
     recipe, run = write_exported_run(tmp_path)
     broken = run.stage("export") / "shop-f32.gguf"
     broken.write_bytes(write_chain_gguf(tmp_path / "x.gguf").read_bytes()[:-5000])
-    run.finish("export", inputs={"train": "1"}, result={"ends": {"f32": True}}, seconds=0.1, outputs=[broken])
+    run.finish("export", inputs={"train": "1"}, result={"ends": {"f32": True}, "chosen": "f32"}, seconds=0.1, outputs=[broken])
     with pytest.raises(DataError, match="failed to load model"):
         deploy(recipe, run, events)
 
@@ -221,7 +241,70 @@ def test_a_model_that_export_found_endless_is_served_with_a_warning(tmp_path: Pa
     recipe, run = write_exported_run(tmp_path, ends=False, deploy={"to": "embedded"}, compare={"max_new_tokens": 24})
     exported = run.require("export")
     gguf = run.stage("export") / "shop-f32.gguf"
-    run.finish("export", inputs=exported.inputs, result={"ends": {"f32": False}}, seconds=0.1, outputs=[gguf])
+    run.finish("export", inputs=exported.inputs, result={"ends": {"f32": False}, "chosen": "f32"}, seconds=0.1, outputs=[gguf])
     assert deploy(recipe, run, events).answer
     (warning,) = [event for event in heard if isinstance(event, Notice) and event.level == "warning"]
     assert "no answer ended by itself within 24 tokens" in warning.text
+
+
+def test_versions_are_listed_rolled_back_and_removed(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    deploy(recipe, run, events)
+    first = fake.made["shop:latest"]
+    write_chain_gguf(run.stage("export") / "shop-f32.gguf", sentence="The hammer")
+    run.finish(
+        "export",
+        inputs={"train": "2"},
+        result={"ends": {"f32": True}, "chosen": "f32"},
+        seconds=0.1,
+        outputs=[run.stage("export") / "shop-f32.gguf"],
+    )
+    deploy(recipe, run, events)
+    second = fake.made["shop:latest"]
+    assert [(one.name, one.names) for one in list_versions(recipe)] == [
+        ("shop:v2", ("shop:latest",)),
+        ("shop:v1", ("shop:previous",)),
+    ]
+    assert go_back(recipe, run) == "shop:v1"
+    assert (fake.made["shop:latest"], fake.made["shop:previous"]) == (first, second)
+    assert run.manifest("deploy") is None
+    with pytest.raises(ServiceError, match="shop:v1 is what shop means now"):
+        remove_version(recipe, "v1")
+    remove_version(recipe, "v2")
+    assert set(fake.made) == {"shop:v1", "shop:latest"}
+    with pytest.raises(ServiceError, match="has no shop:previous"):
+        go_back(recipe, run)
+    with pytest.raises(ServiceError, match="has no shop:v7"):
+        remove_version(recipe, "shop:v7")
+
+
+def test_an_ollama_elsewhere_is_named_by_its_address(tmp_path: Path, events: Events) -> None:
+    (tmp_path / "ollama").mkdir()
+    with FakeOllama(tmp_path / "ollama") as running:
+        recipe, run = write_exported_run(tmp_path, deploy={"to": running.address})
+        assert deploy(recipe, run, events).destination == "ollama"
+    with pytest.raises(ServiceError, match="does not answer at"):
+        require_destination(recipe)
+
+
+def test_plain_http_beyond_this_machine_is_told() -> None:
+    assert Ollama("http://192.168.1.7:11434").is_open_to_others
+    assert not Ollama("https://example.org:443").is_open_to_others
+    assert not Ollama("http://127.0.0.1:11434").is_open_to_others
+
+
+def test_the_base_s_licence_goes_with_the_model(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    (tmp_path / "base" / "LICENSE").write_text("Apache-2.0")
+    deploy(recipe, run, events)
+    assert [body["license"] for _method, path, body in fake.requests if path == "/api/create"] == ["Apache-2.0"]
+    assert 'LICENSE """Apache-2.0"""' in (run.stage("deploy") / "Modelfile").read_text()
+
+
+def test_another_model_behind_the_name_is_found_out_by_its_first_words(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    fake.faults.add(Fault.OTHER_NUMBERS)
+    with pytest.raises(QualityError, match="other first words likely"):
+        deploy(recipe, run, events)
+    assert fake.made == {}
+    assert run.manifest("deploy") is None

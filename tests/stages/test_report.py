@@ -31,7 +31,7 @@ def test_the_page_tells_the_whole_run(run: RunFolder) -> None:
     assert "afina chat soporte" in page.text
     assert "1 min 32 s" in page.text
     assert len(page.all("article")) == 30
-    assert len(page.all("svg", "estimates")) == 6
+    assert len(page.all("svg", "estimates")) == 6 + 2  # measures, and files
     assert page.all("html") == [{"lang": "en"}]
 
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from afina.data.conversation import Source
 from afina.data.pack import micro_batches, pack
 from afina.data.render import Row
-from afina.model.adapter import save_adapter
 from afina.model.base import resolve_base
 from afina.model.load import load_model
 from afina.model.lora import adapter_tensors, add_lora, lora_layers, trained_parameters
+from afina.model.peft import save_adapter
 from afina.recipe.recipe import Adapter
 from afina.train.step import mean_loss, packed_loss, prepare
 from tests.fakes.models import FAMILIES, write_model

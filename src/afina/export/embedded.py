@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from afina.core.errors import QualityError
+from afina.core.errors import QualityError, ServiceError
 from afina.core.translation import _
-from afina.export.proof import Proof, Question, Reply, first_that_ends, require_same_text
+from afina.export.proof import Checked, Proof, Question, Reply, add_checked, first_that_ends, require_same_text, same_text
 from afina.infer.llama import LlamaServer
 
 
@@ -22,7 +22,15 @@ class EmbeddedModel:
 
 
 def prove_embedded(
-    gguf: Path, *, context: int, questions: Sequence[Question], bos: str | None, max_new_tokens: int, log: Path, must_end: bool
+    gguf: Path,
+    *,
+    context: int,
+    questions: Sequence[Question],
+    hard: Sequence[Question],
+    bos: str | None,
+    max_new_tokens: int,
+    log: Path,
+    must_end: bool,
 ) -> EmbeddedModel:
     """A question that it really answered.
 
@@ -36,11 +44,22 @@ def prove_embedded(
             require_same_text(question, server.render(question.messages, question.tools), bos)
             _require_same_ids(question, server.prompt_ids(question.messages, question.tools))
 
-        def ask(question: Question) -> Reply:
-            answer = server.answer(question.messages, max_new_tokens, question.tools)
-            return Reply(answer.text, answer.finish, len(question.ids), len(answer.ids), answer.seconds)
+        def ask(question: Question, limit: int) -> Reply:
+            answer = server.answer(question.messages, limit, question.tools)
+            return Reply(answer.text, answer.finish, len(question.ids), len(answer.ids), answer.seconds, {})
 
-        return EmbeddedModel(first_that_ends(questions, ask, max_new_tokens, must_end=must_end), start_seconds)
+        proof = first_that_ends(questions, ask, max_new_tokens, must_end=must_end)
+        return EmbeddedModel(add_checked(proof, [_check(server, question, bos) for question in hard]), start_seconds)
+
+
+def _check(server: LlamaServer, question: Question, bos: str | None) -> Checked:
+    """How llama.cpp reads a hard case."""
+    try:
+        got = server.render(question.messages, question.tools)
+        ids = server.prompt_ids(question.messages, question.tools)
+    except ServiceError as error:
+        return Checked(question.case, question.asked, None, 0, same_tokens=False, remark=error.what)
+    return Checked(question.case, question.asked, same_text(question, got, bos), len(ids), same_tokens=tuple(ids) == question.ids)
 
 
 def _require_same_ids(question: Question, got: Sequence[int]) -> None:

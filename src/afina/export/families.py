@@ -21,6 +21,7 @@ from transformers import AutoConfig
 
 from afina.core.errors import DataError
 from afina.core.translation import _
+from afina.export.tensor import TensorPlan
 from afina.export.vocabulary import KeyValue
 from afina.model.base import Base
 from afina.model.merge import MergedWeights
@@ -53,31 +54,6 @@ FAMILIES: dict[str, Family] = {
     ),
     "phi3": Family(MODEL_ARCH.PHI3, rope_kinds=("default", "longrope")),
 }
-
-
-@dataclass(frozen=True)
-class TensorPlan:
-    """One tensor of the GGUF: ``source`` in the checkpoint, its rows swapped within each of ``heads``, ``shift`` added."""
-
-    name: str
-    source: str
-    shape: tuple[int, ...]
-    heads: int = 0
-    shift: float = 0.0
-
-    @property
-    def row_unit(self) -> int:
-        """Rows that must be read together."""
-        return self.shape[0] // self.heads if self.heads else 1
-
-    def read(self, weights: MergedWeights, start: int = 0, stop: int | None = None) -> Float32:
-        """Rows ``start`` to ``stop`` as they stand in the GGUF; both multiples of ``row_unit``, or the end."""
-        rows = weights.read(self.source, start, stop)
-        if self.heads:
-            rows = interleave_halves(rows, self.row_unit)
-        if self.shift:
-            rows += np.float32(self.shift)
-        return rows
 
 
 @dataclass(frozen=True)
@@ -129,16 +105,6 @@ def lay_out(base: Base, weights: MergedWeights) -> Layout:
         computed=_rope_factors(config, rope),
         notes=_notes(family, config, rope),
     )
-
-
-def interleave_halves(rows: Float32, head_rows: int) -> Float32:
-    """Rotary pairs side by side: transformers rotates row i with row i + d/2 of a head, llama.cpp's ``llama`` rows 2i and 2i + 1.
-
-    ``rows`` (heads · d, …) with ``head_rows`` d:    0 1 2 3 | 4 5 6 7   →   0 4 1 5 2 6 3 7
-    """
-    heads = rows.shape[0] // head_rows
-    pairs = rows.reshape(heads, 2, head_rows // 2, *rows.shape[1:]).swapaxes(1, 2)
-    return np.ascontiguousarray(pairs).reshape(rows.shape)
 
 
 def _head_dim(config: Mapping[str, Any]) -> int:

@@ -8,41 +8,32 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
 
 import gguf
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType, LlamaFileType
-from numpy.typing import NDArray
+from gguf import GGMLQuantizationType, GGUFValueType
 
-from afina.core.errors import DataError
 from afina.core.files import require_disk
 from afina.core.translation import _
 from afina.core.units import KIB
 from afina.data.render import Renderer
 from afina.data.template import ChatTemplate
 from afina.data.tokenizer import Tokenizer
-from afina.export.families import Layout, TensorPlan, lay_out
+from afina.export.encode import encoders, pieces_of
+from afina.export.families import Layout, lay_out
+from afina.export.mix import ModelFacts, file_type, type_of
+from afina.export.tensor import TensorPlan
 from afina.export.vocabulary import KeyValue, Vocabulary, model_name, read_vocabulary
 from afina.model.base import Base
 from afina.model.merge import MergedWeights
 from afina.model.weights import Float32
+from afina.recipe.kinds import Kind
 
-Kind = Literal["f32", "f16", "bf16", "q8_0"]
 OnBytes = Callable[[int, int], None]  # bytes written, bytes in all
-
-CHUNK_VALUES = 1 << 22  # numbers held at once: 16 MiB as float32
-LARGEST_F16 = 65504.0
-_TYPES: dict[Kind, tuple[GGMLQuantizationType, LlamaFileType]] = {
-    "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
-    "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
-    "bf16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
-    "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
-}
 
 
 @dataclass(frozen=True)
@@ -73,22 +64,39 @@ class FilePlan:
     def data_bytes(self) -> int:
         return sum(_padded(tensor.nbytes) for tensor in self.tensors)
 
+    @property
+    def values(self) -> int:
+        """How many numbers."""
+        return sum(prod(tensor.shape) for tensor in self.tensors)
 
-def plan_gguf(base: Base, weights: MergedWeights, renderer: Renderer, kind: Kind, name: str) -> FilePlan:
+
+def plan_gguf(
+    base: Base,
+    weights: MergedWeights,
+    renderer: Renderer,
+    kind: Kind,
+    name: str,
+    *,
+    importance: Mapping[str, Float32] | None = None,
+) -> FilePlan:
     """What will stand in the file. Raises DataError for all that llama.cpp could not read as the model was trained."""
     layout = lay_out(base, weights)
     vocabulary = read_vocabulary(renderer, int(base.config["vocab_size"]))
-    file_type = _TYPES[kind][1]
+    facts = _facts(base, layout)
     keys: dict[str, KeyValue] = {
         "general.type": "model",
         "general.name": model_name(name, renderer.tokenizer),
         **layout.keys,
         **vocabulary.keys,
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
-        "general.file_type": int(file_type),
+        "general.file_type": int(file_type(kind)),
+        **({"quantize.imatrix.dataset": name, "quantize.imatrix.entries_count": len(importance)} if importance else {}),
     }
     computed = [TensorFile(tensor, values.shape, GGMLQuantizationType.F32, None) for tensor, values in layout.computed.items()]
-    read = [TensorFile(plan.name, plan.shape, _type_of(plan, kind), plan) for plan in layout.tensors]
+    read = [
+        TensorFile(plan.name, plan.shape, type_of(plan.name, plan.shape, kind, facts, weighted=bool(importance)), plan)
+        for plan in layout.tensors
+    ]
     return FilePlan(layout, vocabulary, keys, tuple(sorted((*computed, *read), key=_place_in_file)))
 
 
@@ -101,20 +109,21 @@ def write_gguf(
     template: ChatTemplate,
     kind: Kind,
     name: str,
+    importance: Mapping[str, Float32] | None = None,
     progress: OnBytes | None = None,
 ) -> FilePlan:
     """Writes the model to ``path``, whole or not at all, and returns what stands in it.
 
-    Raises ResourceError before anything is written where the disk has no room, DataError for a number that is none (NaN) or too
-    large.
+    ``importance``: for a GGUF's tensor how much an error in each of its columns counts (``importance.py``). Raises ResourceError
+    before anything is written where the disk has no room, DataError for a number that is none (NaN) or too large.
     """
-    plan = plan_gguf(base, weights, Renderer.build(template, tokenizer), kind, name)
+    plan = plan_gguf(base, weights, Renderer.build(template, tokenizer), kind, name, importance=importance)
     require_disk(path.parent, bytes_of_file(plan), _("the file {name}").format(name=path.name))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _write_head(temporary, plan)
-        _append_tensors(temporary, plan, weights, progress)
+        _append_tensors(temporary, plan, weights, importance or {}, progress)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -155,13 +164,21 @@ def _value_type(value: KeyValue) -> GGUFValueType:
             return GGUFValueType.ARRAY
 
 
-def _append_tensors(path: Path, plan: FilePlan, weights: MergedWeights, progress: OnBytes | None) -> None:
-    with path.open("ab") as file:
+def _append_tensors(
+    path: Path, plan: FilePlan, weights: MergedWeights, importance: Mapping[str, Float32], progress: OnBytes | None
+) -> None:
+    read = [(tensor, tensor.plan) for tensor in plan.tensors if tensor.plan is not None]
+    pieces = (piece for tensor, source in read for piece in pieces_of(source, tensor.type))
+    with (
+        path.open("ab") as file,
+        encoders(weights, {tensor.type for tensor, _source in read}, plan.values, importance) as encoder,
+    ):
         file.write(bytes(_padded(file.tell()) - file.tell()))
+        encoded = encoder.encoded(pieces)
         written = 0
         for tensor in plan.tensors:
-            for rows in _chunks(tensor, plan, weights):
-                file.write(_encoded(rows, tensor).tobytes())
+            for data in _data(tensor, plan, encoded):
+                file.write(data)
             file.write(bytes(_padded(tensor.nbytes) - tensor.nbytes))
             written += _padded(tensor.nbytes)
             if progress is not None:
@@ -170,49 +187,25 @@ def _append_tensors(path: Path, plan: FilePlan, weights: MergedWeights, progress
         os.fsync(file.fileno())
 
 
-def _chunks(tensor: TensorFile, plan: FilePlan, weights: MergedWeights) -> Iterator[Float32]:
-    """The tensor's rows, a few at a time."""
+def _data(tensor: TensorFile, plan: FilePlan, encoded: Iterator[bytes]) -> Iterator[bytes]:
+    """The tensor's bytes, a few rows at a time; those that are not computed from ``encoded``, where it is their turn."""
     if tensor.plan is None:
-        yield plan.layout.computed[tensor.name]
+        yield plan.layout.computed[tensor.name].tobytes()
         return
-    for start, stop in row_ranges(tensor.plan):
-        yield tensor.plan.read(weights, start, stop)
+    for _rows in tensor.plan.row_ranges():
+        yield next(encoded)
 
 
-def row_ranges(plan: TensorPlan) -> Iterator[tuple[int, int]]:
-    """Ranges of rows that fit into CHUNK_VALUES, in whole units."""
-    unit = plan.row_unit
-    step = max(1, CHUNK_VALUES // (unit * prod(plan.shape[1:]))) * unit
-    for start in range(0, plan.shape[0], step):
-        yield start, min(start + step, plan.shape[0])
-
-
-def _encoded(rows: Float32, tensor: TensorFile) -> NDArray[np.generic]:
-    source = tensor.plan.source if tensor.plan else tensor.name
-    largest = float(np.abs(rows).max(initial=0.0))
-    if not np.isfinite(largest):  # NaN is the largest of all to numpy
-        raise DataError(
-            _("the merged weight {name} holds a number that is none ({value})").format(name=source, value=largest),
-            fix=_("train again with a lower train.learning_rate, or download the base again"),
-        )
-    if tensor.type is GGMLQuantizationType.F16 and largest > LARGEST_F16:
-        raise DataError(
-            _("the merged weight {name} reaches {value:.0f}; F16 ends at {limit:.0f}").format(
-                name=source, value=largest, limit=LARGEST_F16
-            ),
-            fix=_("take other types: --set export.types=[bf16,q8_0]"),
-        )
-    encoded: NDArray[np.generic] = gguf.quants.quantize(np.ascontiguousarray(rows), tensor.type)
-    return encoded
-
-
-def _type_of(plan: TensorPlan, kind: Kind) -> GGMLQuantizationType:
-    """Norms and biases stay F32; a row that is no multiple of Q8_0's 32 numbers becomes F16, as llama.cpp does it."""
-    if len(plan.shape) < 2:
-        return GGMLQuantizationType.F32
-    if kind == "q8_0" and plan.shape[-1] % int(gguf.GGML_QUANT_SIZES[GGMLQuantizationType.Q8_0][0]):
-        return GGMLQuantizationType.F16
-    return _TYPES[kind][0]
+def _facts(base: Base, layout: Layout) -> ModelFacts:
+    config = base.config
+    heads, shared = int(config["num_attention_heads"]), int(config.get("num_key_value_heads") or config["num_attention_heads"])
+    layers = int(config["num_hidden_layers"])
+    return ModelFacts(
+        layers=layers,
+        has_output=any(plan.name == "output.weight" for plan in layout.tensors),
+        gqa=heads // shared,
+        is_70b=layers == 80 and (layout.arch == "qwen2" or (layout.arch == "llama" and heads != shared)),
+    )
 
 
 def _place_in_file(tensor: TensorFile) -> tuple[int, str]:

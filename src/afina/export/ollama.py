@@ -16,7 +16,17 @@ from pathlib import Path
 from afina.core.errors import QualityError, ServiceError
 from afina.core.translation import _
 from afina.data.conversation import Message
-from afina.export.proof import Proof, Question, Reply, first_that_ends, require_same_text
+from afina.export.proof import (
+    Checked,
+    Expected,
+    Proof,
+    Question,
+    Reply,
+    add_checked,
+    first_that_ends,
+    require_same_text,
+    same_text,
+)
 from afina.infer.ollama import Ollama
 
 
@@ -42,7 +52,10 @@ def deploy_to_ollama(
     name: str,
     context: int,
     system: str | None,
+    licence: str | None,
     questions: Sequence[Question],
+    hard: Sequence[Question],
+    expected: Expected,
     bos: str | None,
     max_new_tokens: int,
     on_bytes: Callable[[int], None] | None = None,
@@ -57,15 +70,15 @@ def deploy_to_ollama(
     there = ollama.models()
     version = next_version(name, there)
     digest = ollama.upload(gguf, on_bytes)
-    # Greedy and without penalties: the model answers as it was compared. Requests may say otherwise.
-    parameters: dict[str, int | float] = {"num_ctx": context, "temperature": 0.0, "repeat_penalty": 1.0}
-    ollama.create(version, digest, parameters=parameters, system=system, on_status=on_status)
+    parameters = served_parameters(context)
+    ollama.create(version, digest, parameters=parameters, system=system, licence=licence, on_status=on_status)
     try:
         _require_kept(ollama, version, context, system)
-        compared = [_same_text(ollama, version, question, system, bos) for question in questions]
+        compared = [_compare_text(ollama, version, question, system, bos) for question in questions]
         proof = first_that_ends(
-            questions, lambda question: _ask(ollama, version, question, system, max_new_tokens), max_new_tokens
+            questions, lambda question, limit: _ask(ollama, version, question, system, limit), max_new_tokens, expected
         )
+        checked = [_check(ollama, version, question, system, bos) for question in hard]
     except BaseException:
         _withdraw(ollama, version)
         raise
@@ -73,7 +86,85 @@ def deploy_to_ollama(
     if latest in there:
         ollama.copy(latest, previous)
     ollama.copy(version, latest)
-    return OllamaModel(latest, version, previous if latest in there else None, all(compared), proof)
+    return OllamaModel(latest, version, previous if latest in there else None, all(compared), add_checked(proof, checked))
+
+
+def served_parameters(context: int) -> dict[str, int | float]:
+    """Greedy and without penalties: the model answers as it was compared. Requests may say otherwise."""
+    return {"num_ctx": context, "temperature": 0.0, "repeat_penalty": 1.0}
+
+
+def modelfile(gguf: str, context: int, system: str | None, licence: str | None) -> str:
+    """For ``ollama create NAME -f Modelfile``, the same model; the chat template is the file's own."""
+    lines = [f"FROM {gguf}", *(f"PARAMETER {key} {value}" for key, value in served_parameters(context).items())]
+    lines += [f'{word} """{text}"""' for word, text in (("SYSTEM", system), ("LICENSE", licence)) if text]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A deployed version; ``names``: what leads to it besides, such as ``soporte:latest``."""
+
+    name: str
+    names: tuple[str, ...]
+    size_bytes: int
+    modified: str
+
+
+def versions(ollama: Ollama, name: str) -> list[Version]:
+    """All versions of ``name`` that this Ollama has, the newest first."""
+    tags = [tag for tag in ollama.tags() if tag.name.rpartition(":")[0] == name]
+    numbered = [tag for tag in tags if re.fullmatch(r"v\d+", tag.name.rpartition(":")[2])]
+    return [
+        Version(
+            tag.name,
+            tuple(other.name for other in tags if other.digest == tag.digest and other.name != tag.name),
+            tag.size_bytes,
+            tag.modified,
+        )
+        for tag in sorted(numbered, key=lambda tag: -int(tag.name.rpartition(":v")[2]))
+    ]
+
+
+def roll_back(ollama: Ollama, name: str) -> str:
+    """Makes ``name:previous`` the latest again, and the latest the previous: done twice, all is as before. The version it is now.
+
+    Raises ServiceError where there is none.
+    """
+    there = ollama.models()
+    latest, previous, aside = f"{name}:latest", f"{name}:previous", f"{name}:rolling-back"
+    if previous not in there:
+        raise ServiceError(
+            _("Ollama at {address} has no {model}: there is nothing to go back to").format(
+                address=ollama.address, model=previous
+            ),
+            fix=_("see what is there with: afina deploy NAME --list"),
+        )
+    ollama.copy(previous, aside)
+    if latest in there:
+        ollama.copy(latest, previous)
+    ollama.copy(aside, latest)
+    ollama.delete(aside)
+    return next((found.name for found in versions(ollama, name) if latest in found.names), previous)
+
+
+def remove(ollama: Ollama, name: str, version: str) -> None:
+    """Deletes a version. Raises ServiceError where it is not there, or is the one that people use."""
+    wanted = version if ":" in version else f"{name}:{version}"
+    found = next((one for one in versions(ollama, name) if one.name == wanted), None)
+    if found is None:
+        raise ServiceError(
+            _("Ollama at {address} has no {model}").format(address=ollama.address, model=wanted),
+            fix=_("see what is there with: afina deploy NAME --list"),
+        )
+    if f"{name}:latest" in found.names:
+        raise ServiceError(
+            _("{model} is what {name} means now").format(model=wanted, name=name),
+            fix=_("go back to the one before first: afina deploy NAME --rollback"),
+        )
+    if f"{name}:previous" in found.names:
+        ollama.delete(f"{name}:previous")
+    ollama.delete(wanted)
 
 
 def next_version(name: str, there: Sequence[str]) -> str:
@@ -101,13 +192,34 @@ def _require_kept(ollama: Ollama, model: str, context: int, system: str | None) 
         )
 
 
-def _same_text(ollama: Ollama, model: str, question: Question, system: str | None, bos: str | None) -> bool:
+def _compare_text(ollama: Ollama, model: str, question: Question, system: str | None, bos: str | None) -> bool:
     """Whether the text could be compared; QualityError where it differs."""
     got = ollama.rendered(model, _without_default(question, system), question.tools)
     if got is None:
         return False
     require_same_text(question, got, bos)
     return True
+
+
+def _check(ollama: Ollama, model: str, question: Question, system: str | None, bos: str | None) -> Checked:
+    """How the served model reads a hard case. One without a system message gets the model's own, if it has one."""
+    wants_system = system is not None and question.messages[0].role != "system"
+    if wants_system:
+        return Checked(
+            question.case, question.asked, None, 0, same_tokens=True, remark=_("not asked: the model brings a system message")
+        )
+    try:
+        got = ollama.rendered(model, question.messages, question.tools)
+        answer = ollama.chat(model, question.messages, 8, question.tools)
+    except ServiceError as error:
+        return Checked(question.case, question.asked, None, 0, same_tokens=False, remark=error.what)
+    return Checked(
+        question.case,
+        question.asked,
+        None if got is None else same_text(question, got, bos),
+        answer.prompt_tokens,
+        same_tokens=answer.prompt_tokens == len(question.ids),
+    )
 
 
 def _ask(ollama: Ollama, model: str, question: Question, system: str | None, max_new_tokens: int) -> Reply:
@@ -119,6 +231,7 @@ def _ask(ollama: Ollama, model: str, question: Question, system: str | None, max
         prompt_tokens=answer.prompt_tokens,
         answer_tokens=answer.answer_tokens,
         seconds=time.monotonic() - start,
+        first=answer.first,
     )
 
 

@@ -1,28 +1,44 @@
-"""What is asked of a deployed model before anybody relies on it: held-out questions, with the text and ids that it must read."""
+"""What is asked of a deployed model before anybody relies on it.
+
+Held-out questions must pass: the text that the served model reads is that of training, so are its tokens, what it would say
+first is as likely as for the same file here, and an answer ends by itself. Hard cases (no system message, an empty one, several
+turns, emoji, outer blanks, text that looks like a special token, tools) are asked besides; where one is read otherwise, the proof
+says so, and everybody knows what not to send.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from afina.core.errors import QualityError
+from afina.core.errors import DataError, QualityError
 from afina.core.translation import _
 from afina.data.conversation import Conversation, Message
 from afina.data.render import Renderer
+from afina.recipe.kinds import Kind
 
 QUESTIONS = 8
+HELD_OUT = "held-out"
+TOP = 20  # first tokens whose likelihood is compared
+_FEW = 8  # tokens of an answer that need not end
+_COMPARED = 5  # of them must be there on both sides
+# How far the log-probability of a first token may be off. 16 bits: key-value cache and attention in half precision. Fewer: the
+# products' inputs are rounded as well, on another machine in another grouping.
+LARGEST_DIFFERENCE: dict[Kind, float] = {"f32": 1e-2, "f16": 1e-2, "bf16": 1e-2}
+LARGEST_ROUNDED_DIFFERENCE = 1e-1
 _SHOWN = 60  # characters on each side of a difference
 
 
 @dataclass(frozen=True)
 class Question:
-    """``text`` and ``ids`` are what the model was trained to read for ``messages``, up to its answer."""
+    """``text`` and ``ids``: what the model was trained to read for ``messages``, up to its answer. ``case``: why it is asked."""
 
     messages: tuple[Message, ...]
     text: str
     ids: tuple[int, ...]
     tools: str = ""
+    case: str = HELD_OUT
 
     @property
     def asked(self) -> str:
@@ -30,25 +46,50 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """What came of a question: whether text and tokens were those of training (None: not told), and the largest difference of a
+    first token's log-probability (None: not told, or a hard case).
+    """
+
+    case: str
+    question: str
+    same_text: bool | None
+    tokens: int
+    same_tokens: bool
+    difference: float | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class Proof:
-    """A question that was answered; ``ended``: the answer ended by itself."""
+    """A question that was answered; ``ended``: the answer ended by itself. ``checked``: all that were asked."""
 
     question: str
     answer: str
     answer_tokens: int
     seconds: float
     ended: bool
+    checked: tuple[Checked, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a deployed model gave: ``finish`` is ``stop`` where it ended by itself."""
+    """What a deployed model gave. ``finish``: ``stop`` where it ended by itself; ``first``: log-probabilities of first tokens."""
 
     text: str
     finish: Literal["stop", "length"]
     prompt_tokens: int
     answer_tokens: int
     seconds: float
+    first: Mapping[bytes, float]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What llama.cpp says here with the same file, which is of ``kind``: log-probabilities of a question's first tokens."""
+
+    kind: Kind
+    first: Callable[[Question], Mapping[bytes, float]]
 
 
 def choose_questions(held_out: Sequence[Conversation], renderer: Renderer, limit: int) -> list[Question]:
@@ -69,9 +110,65 @@ def choose_questions(held_out: Sequence[Conversation], renderer: Renderer, limit
     return chosen
 
 
+def hard_cases(renderer: Renderer, limit: int) -> list[Question]:
+    """Those that the template can write, of up to ``limit`` tokens."""
+    user, system = Message("user", "Hello, how are you?"), Message("system", "You sell tools.")
+    turns = (user, Message("assistant", "Fine. And you?"), Message("user", "What does a hammer cost?"))
+    parameters = '{"type":"object","required":["name"],"properties":{"name":{"type":"string"}}}'
+    tool = f'[{{"type":"function","function":{{"name":"price","parameters":{parameters}}}}}]'
+    cases: dict[str, tuple[tuple[Message, ...], str]] = {
+        "one turn": ((user,), ""),
+        "system": ((system, user), ""),
+        "empty system": ((Message("system", ""), user), ""),
+        "several turns": (turns, ""),
+        "system, several turns": ((system, *turns), ""),
+        "other scripts": ((Message("user", "¿Qué tal? 你好 👋🏽 e\u0301 Ω"),), ""),
+        "outer blanks": ((Message("user", "  hello \n"),), ""),
+        "like a special token": ((Message("user", "<s> [INST] <|user|> </s> {{ x }}"),), ""),
+        "tools": ((user,), tool),
+    }
+    found = []
+    for case, (messages, tools) in cases.items():
+        try:
+            text = renderer.template.render(messages, tools, add_generation_prompt=True)
+        except DataError:
+            continue  # the template refuses it, and so nothing of the kind was trained on
+        ids = tuple(renderer.tokenizer.encode(text))
+        if len(ids) <= limit:
+            found.append(Question(messages, text, ids, tools, case))
+    return found
+
+
+def first_difference(here: Mapping[bytes, float], there: Mapping[bytes, float], kind: Kind, question: Question) -> float | None:
+    """How far the log-probabilities of the likeliest first tokens are off; None where nothing was told.
+
+    Raises QualityError above what rounding does.
+    """
+    if not there:
+        return None
+    likeliest = sorted(here, key=lambda token: -here[token])[:_COMPARED]
+    missing = [token for token in likeliest if token not in there]
+    difference = max((abs(here[token] - there[token]) for token in likeliest if token in there), default=float("inf"))
+    largest = LARGEST_DIFFERENCE.get(kind, LARGEST_ROUNDED_DIFFERENCE)
+    if difference > largest or len(missing) > 1:
+        raise QualityError(
+            _(
+                "the served model finds other first words likely than this file does here (log-probabilities are off by "
+                "{difference:.3g}; at most {largest:g} is rounding), for: {question}"
+            ).format(difference=difference, largest=largest, question=question.asked),
+            fix=_("look whether the server changes the file (its own quantizing, an adapter); or take deploy.to: embedded"),
+        )
+    return difference
+
+
+def same_text(question: Question, got: str, bos: str | None) -> bool:
+    """Whether ``got`` is the text of training, a BOS that the tokenizer adds aside."""
+    return question.text in (got, (bos or "") + got)
+
+
 def require_same_text(question: Question, got: str, bos: str | None) -> None:
     """QualityError where the served model reads another text than in training (a BOS that its tokenizer adds aside)."""
-    if got == question.text or (bos or "") + got == question.text:
+    if same_text(question, got, bos):
         return
     place = next((n for n, pair in enumerate(zip(question.text, got, strict=False)) if pair[0] != pair[1]), 0)
     place = place or min(len(question.text), len(got))
@@ -96,22 +193,35 @@ def require_same_count(question: Question, count: int) -> None:
 
 
 def first_that_ends(
-    questions: Sequence[Question], ask: Callable[[Question], Reply], max_new_tokens: int, *, must_end: bool = True
+    questions: Sequence[Question],
+    ask: Callable[[Question, int], Reply],
+    max_new_tokens: int,
+    expected: Expected | None = None,
+    *,
+    must_end: bool = True,
 ) -> Proof:
-    """The first answer that ends by itself, else the last one where none need end.
+    """The first answer that ends by itself, else the last one where none need end. Every question is asked, those after
+    it for a few tokens only.
 
-    QualityError where none does and one must: such a model would talk on for ever.
+    QualityError where none does and one must, for such a model would talk on for ever; and where one is read otherwise than in
+    training, or where first words are less or more likely than is ``expected``.
     """
-    last: Proof | None = None
+    proofs: list[Proof] = []
+    checked: list[Checked] = []
     for question in questions:
-        reply = ask(question)
+        reply = ask(question, _FEW if any(proof.ended for proof in proofs) else max_new_tokens)
         require_same_count(question, reply.prompt_tokens)
-        last = Proof(question.asked, reply.text, reply.answer_tokens, reply.seconds, ended=reply.finish == "stop")
-        if last.ended:
-            return last
-    if last is not None and not must_end:
-        return last
-    raise QualityError(
-        _("none of {count} answers ended by itself within {limit} tokens").format(count=len(questions), limit=max_new_tokens),
-        fix=_("train longer (train.epochs), or allow longer answers (compare.max_new_tokens)"),
-    )
+        difference = first_difference(expected.first(question), reply.first, expected.kind, question) if expected else None
+        checked.append(Checked(question.case, question.asked, True, reply.prompt_tokens, same_tokens=True, difference=difference))
+        proofs.append(Proof(question.asked, reply.text, reply.answer_tokens, reply.seconds, ended=reply.finish == "stop"))
+    ending = next((proof for proof in proofs if proof.ended), None)
+    if ending is None and must_end:
+        raise QualityError(
+            _("none of {count} answers ended by itself within {limit} tokens").format(count=len(questions), limit=max_new_tokens),
+            fix=_("train longer (train.epochs), or allow longer answers (compare.max_new_tokens)"),
+        )
+    return add_checked(ending or proofs[-1], checked)
+
+
+def add_checked(proof: Proof, checked: Sequence[Checked]) -> Proof:
+    return replace(proof, checked=(*proof.checked, *checked))

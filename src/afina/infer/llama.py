@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import queue
 import signal
 import subprocess
@@ -30,6 +31,7 @@ Finish = Literal["stop", "length"]
 SLOWEST_DISK = 50 * MIB  # bytes a second that loading may fall to before the start counts as hung
 START_S = 60.0
 LOG_LINES = 8
+_RAISED, _RAISED_AMONG = 12.0, 64  # nats; likeliest tokens among which a token stands that was raised by them
 # The most probable token and nothing else; of two equal ones the lower id, as torch's argmax has it.
 GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "repeat_penalty": 1.0}
 ENDS: dict[str, Finish] = {"eos": "stop", "word": "stop", "limit": "length", "none": "length"}
@@ -114,6 +116,43 @@ class LlamaServer:
         """The most probable tokens after ``prompt_ids``; the end token is the last one where generation ended by itself."""
         return [int(token) for token in self._complete(list(prompt_ids), max_new_tokens)["tokens"]]
 
+    def log_probabilities(self, prompt_ids: Sequence[int], most: int) -> dict[int, float]:
+        """Of the ``most`` likeliest tokens to follow ``prompt_ids``, before any sampling rule.
+
+        What a prompt has in common with the one before is not computed again, so asking place after place of one text is cheap.
+        """
+        return {int(token["id"]): float(token["logprob"]) for token in self._likeliest(prompt_ids, most)}
+
+    def log_probability(self, prompt_ids: Sequence[int], token: int) -> float:
+        """Of ``token``, one that is not among the likeliest, to follow ``prompt_ids``.
+
+        llama.cpp tells the likeliest tokens only. So the token's logit is raised by b, after which it is one of them, and that is
+        undone: of p' = p e^b / (1 - p + p e^b) the inverse is p = p' / (p' + (1 - p') e^b).
+        """
+        body = {
+            "prompt": list(prompt_ids),
+            "n_predict": 1,
+            "n_probs": _RAISED_AMONG,
+            "temperature": 1.0,
+            "samplers": ["temperature"],
+            "logit_bias": [[token, _RAISED]],
+            "post_sampling_probs": True,
+            "cache_prompt": True,
+            "response_fields": ["completion_probabilities"],
+        }
+        (place,) = self.request("POST", "/completion", body)["completion_probabilities"]
+        raised = next((float(one["prob"]) for one in place["top_probs"] if one["id"] == token), 0.0)
+        return math.log(raised / (raised + (1 - raised) * math.exp(_RAISED))) if raised else -math.inf
+
+    def first_words(self, prompt_ids: Sequence[int], most: int) -> dict[bytes, float]:
+        """The same by the tokens' bytes, for servers that tell no ids."""
+        return {bytes(token["bytes"]): float(token["logprob"]) for token in self._likeliest(prompt_ids, most)}
+
+    def speed(self, prompt_ids: Sequence[int], tokens: int) -> float:
+        """Generated tokens a second over at most ``tokens`` of them, the reading of the prompt aside."""
+        body = {**GREEDY, "prompt": list(prompt_ids), "n_predict": tokens, "ignore_eos": True, "response_fields": ["timings"]}
+        return float(self.request("POST", "/completion", body)["timings"]["predicted_per_second"])
+
     def answer(self, messages: Sequence[Message], max_new_tokens: int, tools: str = "") -> Answer:
         start = time.monotonic()
         reply = self._complete(self.prompt_ids(messages, tools), max_new_tokens)
@@ -175,6 +214,19 @@ class LlamaServer:
             except subprocess.TimeoutExpired:
                 continue
             raise self._lost(_("it ended by itself"))
+
+    def _likeliest(self, prompt_ids: Sequence[int], most: int) -> list[dict[str, Any]]:
+        body = {
+            **GREEDY,
+            "prompt": list(prompt_ids),
+            "n_predict": 1,
+            "n_probs": most,
+            "cache_prompt": True,
+            "response_fields": ["completion_probabilities"],
+        }
+        (place,) = self.request("POST", "/completion", body)["completion_probabilities"]
+        found: list[dict[str, Any]] = place["top_logprobs"]
+        return found
 
     def _complete(self, prompt_ids: list[int], max_new_tokens: int) -> Any:
         body = {

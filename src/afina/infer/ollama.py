@@ -25,18 +25,33 @@ from afina.data.conversation import Message, as_dict
 
 PORT = 11434
 PING_S = 2.0
+TOP = 20  # log-probabilities of a token's rivals that Ollama tells at most
 OLDEST = (0, 30)  # older ones do not use the GGUF's own chat template
 _BLOCK = MIB
 
 
 @dataclass(frozen=True)
 class OllamaAnswer:
-    """``finish`` is Ollama's done_reason (``stop``, ``length``); ``prompt_tokens`` counts all that the model read."""
+    """``finish`` is Ollama's done_reason (``stop``, ``length``); ``prompt_tokens`` counts all that the model read.
+
+    ``first``: log-probabilities of the likeliest first tokens by their bytes; empty where this Ollama does not tell them.
+    """
 
     text: str
     finish: str
     prompt_tokens: int
     answer_tokens: int
+    first: dict[bytes, float]
+
+
+@dataclass(frozen=True)
+class OllamaTag:
+    """A name that Ollama knows. Names with one ``digest`` are one model."""
+
+    name: str
+    digest: str
+    size_bytes: int
+    modified: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,12 @@ class Ollama:
     def from_environment(cls) -> Ollama:
         """The one that ``OLLAMA_HOST`` names, else 127.0.0.1:11434."""
         return cls(address_of(os.environ.get("OLLAMA_HOST", "")))
+
+    @property
+    def is_open_to_others(self) -> bool:
+        """Whether what is sent leaves this machine unencrypted."""
+        place = urlsplit(self.address)
+        return place.scheme == "http" and place.hostname not in ("127.0.0.1", "localhost", "::1")
 
     def version(self) -> str:
         """Ollama's version, within two seconds."""
@@ -76,7 +97,15 @@ class Ollama:
 
     def models(self) -> list[str]:
         """Names with tags: ``soporte:v3``."""
-        return [str(model["name"]) for model in self._json("GET", "/api/tags")["models"]]
+        return [tag.name for tag in self.tags()]
+
+    def tags(self) -> list[OllamaTag]:
+        return [
+            OllamaTag(
+                str(model["name"]), str(model.get("digest", "")), int(model.get("size", 0)), str(model.get("modified_at", ""))
+            )
+            for model in self._json("GET", "/api/tags")["models"]
+        ]
 
     def has_blob(self, digest: str) -> bool:
         with self._exchange("HEAD", f"/api/blobs/{digest}") as response:
@@ -101,12 +130,15 @@ class Ollama:
         *,
         parameters: Mapping[str, int | float],
         system: str | None = None,
+        licence: str | None = None,
         on_status: Callable[[str], None] | None = None,
     ) -> None:
         """Makes ``model`` of an uploaded GGUF. Its chat template is the GGUF's own: a ``template`` is never sent."""
         body: dict[str, Any] = {"model": model, "files": {"model.gguf": digest}, "parameters": dict(parameters)}
         if system is not None:
             body["system"] = system
+        if licence is not None:
+            body["license"] = licence
         last = ""
         with self._exchange("POST", "/api/create", _encoded(body)) as response:
             self._require_ok(response)
@@ -137,7 +169,8 @@ class Ollama:
 
     def chat(self, model: str, messages: Sequence[Message], max_new_tokens: int | None = None, tools: str = "") -> OllamaAnswer:
         """One greedy answer. A conversation that is too long for the model's context is an error, never cut."""
-        reply = self._chat(model, messages, tools, {} if max_new_tokens is None else {"num_predict": max_new_tokens})
+        options = {} if max_new_tokens is None else {"num_predict": max_new_tokens}
+        reply = self._chat(model, messages, tools, options, logprobs=True, top_logprobs=TOP)
         if not reply.get("done"):
             raise ServiceError(
                 _("Ollama at {address} broke off its answer for {model}").format(address=self.address, model=model),
@@ -148,6 +181,7 @@ class Ollama:
             finish=reply.get("done_reason", ""),
             prompt_tokens=reply.get("prompt_eval_count", 0),  # zero and empty values are left out by Ollama
             answer_tokens=reply.get("eval_count", 0),
+            first=_first(reply),
         )
 
     def rendered(self, model: str, messages: Sequence[Message], tools: str = "") -> str | None:
@@ -156,7 +190,7 @@ class Ollama:
         told = reply.get("_debug_info")
         return str(told["rendered_template"]) if told else None
 
-    def _chat(self, model: str, messages: Sequence[Message], tools: str, options: Mapping[str, int], **more: bool) -> Any:
+    def _chat(self, model: str, messages: Sequence[Message], tools: str, options: Mapping[str, int], **more: int) -> Any:
         body = {
             "model": model,
             "messages": [as_dict(message) | ({"tool_name": message.name} if message.name else {}) for message in messages],
@@ -270,6 +304,11 @@ def address_of(host: str) -> str:
     # A server's "every interface" is no place to call; on this machine it answers at the loopback.
     name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(match["name"], match["name"])  # noqa: S104
     return f"{scheme}://{name}:{match['port'] or default}{slash + path if path else ''}"
+
+
+def _first(reply: Mapping[str, Any]) -> dict[bytes, float]:
+    told = reply.get("logprobs") or [{}]
+    return {bytes(token["bytes"]): float(token["logprob"]) for token in told[0].get("top_logprobs") or () if token.get("bytes")}
 
 
 def _encoded(body: Any) -> bytes:

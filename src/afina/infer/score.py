@@ -43,6 +43,14 @@ def score_rows(
     return scores
 
 
+@torch.inference_mode()
+def log_probabilities(model: PreTrainedModel, ids: Sequence[int], places: Sequence[int]) -> Tensor:
+    """Of every token to be the one at each of ``places`` (at least 1) after those before it, (N, V) float32 on the CPU."""
+    before = torch.tensor([place - 1 for place in places], device=model.device)
+    hidden = _states(model, torch.tensor([list(ids)], device=model.device))[0, before]  # (N, D)
+    return torch.cat([_logits(model, part).log_softmax(-1).cpu() for part in hidden.split(HEAD_ROWS)])
+
+
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Row numbers by length, as many together as fit into ``batch_tokens`` with their padding; a longer row stands alone."""
     batch: list[int] = []
@@ -55,19 +63,29 @@ def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _losses(model: Any, batch: Sequence[Row]) -> Tensor:
-    """Loss of each trained token, row after row, (N,) float32 on the CPU. ``model``: its accessors have no types."""
+def _losses(model: PreTrainedModel, batch: Sequence[Row]) -> Tensor:
+    """Loss of each trained token, row after row, (N,) float32 on the CPU."""
     length = max(len(row.ids) for row in batch)
     ids = torch.tensor([[*row.ids, *[0] * (length - len(row.ids))] for row in batch], device=model.device)  # (B, T)
     # The state at place t predicts the token at t + 1.
     trained = torch.tensor([[*row.trained[1:], *[False] * (length - len(row.ids) + 1)] for row in batch], device=model.device)
     targets = ids.roll(-1, dims=1)[trained]  # (N,)
-    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[trained]  # (N, D)
-    head = model.get_output_embeddings()
-    cap: float | None = getattr(model.config, "final_logit_softcapping", None)  # Gemma 2
+    hidden = _states(model, ids)[trained]  # (N, D)
     pieces = []
     for start in range(0, len(targets), HEAD_ROWS):
-        logits = head(hidden[start : start + HEAD_ROWS]).float()  # (at most HEAD_ROWS, V)
-        capped = cap * torch.tanh(logits / cap) if cap else logits
-        pieces.append(F.cross_entropy(capped, targets[start : start + HEAD_ROWS], reduction="none"))
+        logits = _logits(model, hidden[start : start + HEAD_ROWS])  # (at most HEAD_ROWS, V)
+        pieces.append(F.cross_entropy(logits, targets[start : start + HEAD_ROWS], reduction="none"))
     return torch.cat(pieces).cpu() if pieces else torch.zeros(0)
+
+
+def _states(model: Any, ids: Tensor) -> Tensor:
+    """The last layer's states of ``ids`` (B, T), (B, T, D)."""
+    states: Tensor = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    return states
+
+
+def _logits(model: Any, hidden: Tensor) -> Tensor:
+    """Float32 logits (N, V) of states (N, D)."""
+    logits: Tensor = model.get_output_embeddings()(hidden).float()
+    cap: float | None = getattr(model.config, "final_logit_softcapping", None)  # Gemma 2
+    return cap * torch.tanh(logits / cap) if cap else logits

@@ -1,25 +1,23 @@
 """LoRA adapters on disk, in PEFT's format to the letter: any tool that reads PEFT reads ours, and ours reads theirs.
 
 ``adapter_config.json`` and ``adapter_model.safetensors`` with ``base_model.model.<layer>.lora_A.weight`` (R, in),
-``….lora_B.weight`` (out, R) and, for DoRA, ``….lora_magnitude_vector`` (out,).
+``….lora_B.weight`` (out, R) and, for DoRA, ``….lora_magnitude_vector`` (out,). Written by ``peft.py``. What reads them needs no
+torch: the processes that export do not have it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from afina.core.errors import DataError
-from afina.core.files import read_json, write_atomic, write_json
+from afina.core.files import read_json
 from afina.core.translation import _
-from afina.recipe.recipe import Adapter
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -60,53 +58,6 @@ class AdapterFiles:
 
 def scale_of(rank: int, alpha: float, rslora: bool) -> float:
     return float(alpha / (rank**0.5 if rslora else rank))
-
-
-def save_adapter(folder: Path, adapter: Adapter, base_name: str, tensors: Mapping[str, Tensor]) -> None:
-    """Writes the adapter whole or not at all; ``tensors`` as ``lora.adapter_tensors`` gives them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    named = {PREFIX + name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(folder / WEIGHTS, save(named, metadata={"format": "pt"}))
-    write_json(folder / CONFIG, peft_config(adapter, base_name, tensors))
-
-
-def peft_config(adapter: Adapter, base_name: str, names: Iterable[str]) -> dict[str, Any]:
-    """``adapter_config.json`` for the tensors ``names``.
-
-    PiSSA is saved with twice the rank (see ``lora``), and alpha such that the scale stays: alpha / R or, for rsLoRA, alpha / √R.
-    """
-    times = 2 if adapter.init == "pissa" else 1
-    alpha_times = times**0.5 if adapter.rslora else times
-    layers = {name.split(".lora_")[0] for name in names}
-    return {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "auto_mapping": None,
-        "base_model_name_or_path": base_name,
-        "revision": None,
-        "inference_mode": True,
-        "r": adapter.rank * times,
-        "lora_alpha": adapter.alpha * alpha_times,
-        "lora_dropout": adapter.dropout,
-        "rank_pattern": {pattern: rank * times for pattern, rank in adapter.ranks.items()},
-        "alpha_pattern": {pattern: alpha * alpha_times for pattern, alpha in adapter.alphas.items()},
-        "use_rslora": adapter.rslora,
-        "use_dora": adapter.dora,
-        "init_lora_weights": True,
-        "target_modules": sorted({layer.rsplit(".", 1)[-1] for layer in layers}),
-        "exclude_modules": None,
-        "layers_to_transform": None,
-        "layers_pattern": None,
-        "layer_replication": None,
-        "modules_to_save": None,
-        "trainable_token_indices": None,
-        "bias": "none",
-        "lora_bias": False,
-        "fan_in_fan_out": False,
-        "loftq_config": {},
-        "megatron_config": None,
-        "megatron_core": "megatron.core",
-    }
 
 
 def load_adapter(folder: Path) -> AdapterFiles:

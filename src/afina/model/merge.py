@@ -6,6 +6,7 @@ DoRA: each row of that is given the length m (out,)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,29 @@ from afina.model.weights import Checkpoint, Float32
 class MergedWeights:
     """The tensors of ``checkpoint`` with the adapter in ``adapter_folder`` added; without one, the checkpoint's own.
 
-    Raises DataError where a tensor of the adapter fits no weight: an adapter that does nothing there is a bug.
+    The tensors in ``rounded`` go through NF4 first: the weights that a QLoRA adapter was trained on. Raises DataError where a
+    tensor of the adapter fits no weight: an adapter that does nothing there is a bug.
     """
 
-    def __init__(self, checkpoint: Checkpoint, adapter_folder: Path | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, adapter_folder: Path | None = None, rounded: Iterable[str] = ()) -> None:
+        self.rounded = frozenset(rounded)
+        self._decoded: tuple[str, Float32] | None = (
+            None  # the last one that was rounded, whole: its pieces come one after another
+        )
         self._base = checkpoint
         self._adapter: AdapterFiles | None = None
         if adapter_folder is not None:
             self._adapter = load_adapter(adapter_folder)
             self._update = Checkpoint(adapter_folder)
             self._require_fit(self._adapter)
+
+    @property
+    def base_folder(self) -> Path:
+        return self._base.folder
+
+    @property
+    def adapter_folder(self) -> Path | None:
+        return self._adapter.folder if self._adapter else None
 
     def names(self) -> list[str]:
         return self._base.names()
@@ -42,7 +56,7 @@ class MergedWeights:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Float32:
         """Rows ``start`` to ``stop`` of the merged tensor as float32."""
-        rows = self._base.read(name, start, stop)
+        rows = self._through_nf4(name)[start:stop].copy() if name in self.rounded else self._base.read(name, start, stop)
         if self._adapter is None or name not in self._adapter.pairs:
             return rows
         a_name, b_name = self._adapter.pairs[name]
@@ -52,6 +66,14 @@ class MergedWeights:
             lengths = self._update.read(self._adapter.magnitudes[name], start, stop)
             rows *= (lengths / np.linalg.norm(rows, axis=1))[:, None]
         return rows
+
+    def _through_nf4(self, name: str) -> Float32:
+        """The whole tensor as NF4 keeps it; its scales of scales reach over rows."""
+        if self._decoded is None or self._decoded[0] != name:
+            from afina.model.nf4 import rounded  # only here is torch needed, and it takes a second to load
+
+            self._decoded = name, rounded(self._base.read(name))
+        return self._decoded[1]
 
     def _require_fit(self, adapter: AdapterFiles) -> None:
         known = set(self.names())

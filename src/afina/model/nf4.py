@@ -14,7 +14,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -86,6 +88,12 @@ def decode(weight: NF4, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     values = weight.pairs.index_select(0, weight.codes.int()).view(torch.float32).view(-1, BLOCK)
     values.mul_(scales[:, None])
     return values.view(-1)[: shape[0] * shape[1]].view(shape).to(dtype)
+
+
+def rounded(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``weight`` (out, in) as NF4 keeps it."""
+    values: NDArray[np.float32] = decode(encode(torch.from_numpy(weight)), weight.shape, torch.float32).numpy()
+    return values
 
 
 def _encode_scales(centred: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from afina.recipe.kinds import Kind
+
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
 
 
@@ -204,8 +206,12 @@ class Compare(_Section):
 
 
 class Export(_Section):
-    types: Annotated[tuple[Literal["f32", "f16", "bf16", "q8_0"], ...], Field(min_length=1)] = ("f16", "q8_0")
-    """Number types of the GGUF files."""
+    types: Annotated[tuple[Kind, ...], Field(min_length=1)] = ("q4_k_m", "q8_0")
+    """Number types of the GGUF files. Bits a weight: f16 16, q8_0 8.5, q6_k 6.6, q5_k_m 5.7, q4_k_m 4.8, q3_k_m 3.9."""
+    keep_gain: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The smallest file that keeps this share of what training gained, measured on held-out examples, is deployed."""
+    imatrix: bool = False
+    """Round with an importance matrix from the training examples: errors where they are felt least (types below q8_0)."""
     check_prompts: Annotated[int, Field(ge=1)] = 8
     """Held-out prompts on which llama.cpp must give torch's greedy tokens."""
     check_tokens: Annotated[int, Field(ge=1)] = 48
@@ -213,12 +219,12 @@ class Export(_Section):
 
 
 class Deploy(_Section):
-    to: Literal["auto", "ollama", "embedded"] = "auto"
-    """auto: Ollama when it answers, else the embedded llama.cpp."""
+    to: Literal["auto", "ollama", "embedded"] | Annotated[str, Field(pattern=r"^https?://\S+$")] = "auto"
+    """auto: Ollama when it answers, else the embedded llama.cpp. Or the address of an Ollama elsewhere, http://host:11434."""
     name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")] | None = None
     """The model's name in Ollama; the recipe's name where it is left out."""
-    type: Literal["auto", "f32", "f16", "bf16", "q8_0"] = "auto"
-    """Which exported file is deployed. auto: the smallest."""
+    type: Kind | Literal["auto"] = "auto"
+    """Which exported file is deployed. auto: the smallest that keeps export.keep_gain."""
     context: Annotated[int, Field(ge=256)] | Literal["auto"] = "auto"
     """Tokens that a conversation may have. auto: up to 4,096, at most what the base can hold."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8090

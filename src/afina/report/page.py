@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration
+from afina.core.units import format_bytes, format_duration, format_share
 from afina.report.document import document, in_two_sizes, pairs
 from afina.report.markup import Markup, element, join
 from afina.report.plots import Curve, Estimate, estimates, key, loss_curve
 
 SHOWN_ANSWERS = 8  # the others wait behind a line that opens
+KEPT_SHOWN = 1.2  # right end of the axis of the kept gain
 SHOWN_ROWS = 200  # refused rows listed for each reason
 
 
@@ -78,6 +79,16 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One step from the base to a file: its name, its numbers as text; of a file also the share of the gain that it keeps."""
+
+    title: str
+    cells: tuple[str, ...]
+    kept: Estimate | None
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything that the page says. What is empty or None was not done yet and is said so."""
 
@@ -91,6 +102,9 @@ class Page:
     exchanges: tuple[Exchange, ...]
     curve: Curve | None
     training: tuple[tuple[str, str], ...]  # label and value
+    ladder_heads: tuple[str, ...]
+    ladder: tuple[Step, ...]
+    ladder_notes: tuple[str, ...]
     sides: tuple[Side, ...]
     refused: dict[str, tuple[tuple[str, str], ...]]  # check → place and reason
     recipe: str
@@ -108,6 +122,7 @@ def draw(page: Page) -> str:
         ("result", _("Base against tuned"), _result(page)),
         ("answers", _("Answers side by side"), _answers(page)),
         ("training", _("Training"), _training(page)),
+        ("files", _("What rounding costs"), _ladder(page)),
         ("data", _("Data"), _data(page)),
         ("record", _("Record"), _record(page)),
         ("next", _("What to type next"), _next(page)),
@@ -253,6 +268,45 @@ def _figure(curve: Curve) -> Markup:
         in_two_sizes(loss_curve(curve, 960, 320), loss_curve(curve, 360, 250)),
         element("p", _("mean loss a trained token, in nats"), class_="note"),
         class_="drawn",
+    )
+
+
+def _ladder(page: Page) -> Markup:
+    if not page.ladder:
+        return _missing(_("Nothing has been exported yet."), f"afina export {page.name}")
+    with_plot = any(step.kept for step in page.ladder)
+    header = element(
+        "tr",
+        element("th", _("step"), scope="col"),
+        element("th", _("gain kept, 95 % interval"), scope="col") if with_plot else None,
+        [element("th", head, scope="col", class_="number") for head in page.ladder_heads],
+    )
+    return join(
+        [
+            element(
+                "table",
+                element("thead", header),
+                element("tbody", [_step(step, page.ladder_heads, with_plot=with_plot) for step in page.ladder]),
+                class_="plain ladder",
+            ),
+            [element("p", note, class_="note") for note in page.ladder_notes],
+        ]
+    )
+
+
+def _step(step: Step, heads: Sequence[str], *, with_plot: bool) -> Markup:
+    chosen = element("span", _("deployed"), class_="word good") if step.is_chosen else None
+    plot = None
+    if step.kept is not None:
+        plot = [
+            estimates((step.kept,), 0.0, KEPT_SHOWN, (0, 0.5, 1.0)),
+            element("div", element("span", "0"), element("span", format_share(KEPT_SHOWN)), class_="ends", aria_hidden="true"),
+        ]
+    return element(
+        "tr",
+        element("th", element("b", step.title), " ", chosen, scope="row"),
+        element("td", plot, class_="plot") if with_plot else None,
+        [element("td", cell, class_="number", data_title=head) for head, cell in zip(heads, step.cells, strict=True)],
     )
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from afina import __version__
-from afina.core.errors import DataError, RecipeError, ServiceError
+from afina.core.errors import DataError, QualityError, RecipeError, ServiceError
 from afina.core.events import Events, Progress
+from afina.core.files import sha256_of, write_atomic, write_json
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.core.units import MIB, format_bytes
+from afina.core.units import MIB, format_bytes, format_share
 from afina.data.store import load_conversations
 from afina.export.embedded import prove_embedded
-from afina.export.ollama import OllamaModel, deploy_to_ollama
-from afina.export.proof import Proof, choose_questions
-from afina.infer.ollama import Ollama, find_ollama
-from afina.model.base import resolve_base
+from afina.export.ollama import OllamaModel, Version, deploy_to_ollama, modelfile, remove, roll_back, versions
+from afina.export.proof import TOP, Expected, Proof, choose_questions, hard_cases
+from afina.infer.llama import LlamaServer
+from afina.infer.ollama import Ollama, address_of, find_ollama
+from afina.model.base import Base, resolve_base
+from afina.recipe.kinds import KINDS, Kind
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
 from afina.stages.prepare import NAME as PREPARE
@@ -28,6 +32,7 @@ from afina.stages.stage import Outcome, StageWork, run_stage
 NAME = "deploy"
 EXPORT = "export"
 EMBEDDED = "embedded"
+PROOF, MODELFILE = "proof.json", "Modelfile"
 AUTO_CONTEXT = 4096
 
 
@@ -49,6 +54,7 @@ class DeployResult:
     answer: str
     text_compared: bool
     tokens_per_second: float
+    checked: list[dict[str, Any]]
     chat: str
     serve: str
 
@@ -63,39 +69,51 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
     _forget_if_gone(run, ollama, f"{name}:latest", events)
 
     def work(folder: Path) -> Outcome:
-        renderer = build_renderer(recipe, resolve_base(recipe.base, recipe.revision))
+        base = resolve_base(recipe.base, recipe.revision)
+        renderer = build_renderer(recipe, base)
         held_out = load_conversations(run.stage(PREPARE), "test")
-        questions = choose_questions(held_out, renderer, context - _answer_limit(recipe, context))
-        bos = renderer.tokenizer.bos_token
         limit = _answer_limit(recipe, context)
+        questions, hard = choose_questions(held_out, renderer, context - limit), hard_cases(renderer, context - limit)
+        bos = renderer.tokenizer.bos_token
+        log = folder / "llama.log"
         if ollama is None:
-            log = folder / "llama.log"
             # Where export found that the model never stops, the file is as good as the training was: that is said, not refused.
             must_end = bool(exported.result["ends"][gguf.stem.rpartition("-")[2]])
             embedded = prove_embedded(
-                gguf, context=context, questions=questions, bos=bos, max_new_tokens=limit, log=log, must_end=must_end
+                gguf, context=context, questions=questions, hard=hard, bos=bos, max_new_tokens=limit, log=log, must_end=must_end
             )
             if not embedded.proof.ended:
                 text = _(
                     "no answer ended by itself within {limit} tokens; train longer (train.epochs) before anybody relies on it"
                 )
                 events.warn(NAME, text.format(limit=limit))
-            return Outcome(_embedded_result(embedded.proof, gguf), [log], _summary(embedded.proof, gguf.name))
-        model = deploy_to_ollama(
-            ollama,
-            gguf,
-            name=name,
-            context=context,
-            system=recipe.system,
-            questions=questions,
-            bos=bos,
-            max_new_tokens=limit,
-            on_bytes=_upload_progress(gguf.stat().st_size, events),
-            on_status=lambda status: events.info(NAME, f"Ollama: {status}"),
-        )
-        if not model.text_compared:
-            events.info(NAME, _("this Ollama does not tell the text that its model reads; the tokens were counted instead"))
-        return Outcome(_ollama_result(model), [], _summary(model.proof, f"{model.latest} ({model.version})"))
+            result, summary = _embedded_result(embedded.proof, gguf), _summary(embedded.proof, gguf.name)
+        else:
+            licence = licence_text(base)
+            with LlamaServer(gguf, context=context, log=log) as server:
+                expected = {question: server.first_words(question.ids, TOP) for question in questions}
+            model = deploy_to_ollama(
+                ollama,
+                gguf,
+                name=name,
+                context=context,
+                system=recipe.system,
+                licence=licence,
+                questions=questions,
+                hard=hard,
+                expected=Expected(kind_of(gguf), expected.__getitem__),
+                bos=bos,
+                max_new_tokens=limit,
+                on_bytes=_upload_progress(gguf.stat().st_size, events),
+                on_status=lambda status: events.info(NAME, f"Ollama: {status}"),
+            )
+            if not model.text_compared:
+                events.info(NAME, _("this Ollama does not tell the text that its model reads; the tokens were counted instead"))
+            result, summary = _ollama_result(model), _summary(model.proof, f"{model.latest} ({model.version})")
+        _tell_differing(result["checked"], events)
+        write_json(folder / PROOF, {"file": gguf.name, "sha256": sha256_of(gguf), **result})
+        write_atomic(folder / MODELFILE, modelfile(f"../{EXPORT}/{gguf.name}", context, recipe.system, licence_text(base)))
+        return Outcome(result, [log, folder / PROOF, folder / MODELFILE], summary)
 
     where = f"Ollama {ollama.version()}, {ollama.address}" if ollama else _("the embedded llama.cpp")
     manifest = run_stage(
@@ -124,11 +142,46 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
     )
 
 
+def kind_of(gguf: Path) -> Kind:
+    """The type in an exported file's name."""
+    return next(kind for kind in KINDS if gguf.stem.endswith(f"-{kind}"))
+
+
+def licence_text(base: Base) -> str | None:
+    """What stands in the base's LICENSE file; None where it has none."""
+    found = sorted(path for path in base.folder.glob("LICEN[SC]E*") if path.is_file())
+    return found[0].read_text(encoding="utf-8", errors="replace") if found else None
+
+
+def list_versions(recipe: Recipe) -> list[Version]:
+    """What the recipe's Ollama has of the model."""
+    return versions(_ollama_of(recipe), recipe.deploy.name or recipe.name)
+
+
+def go_back(recipe: Recipe, run: RunFolder) -> str:
+    """Makes the version before the latest again; which that is. The run's own deployment is done anew the next time."""
+    now = roll_back(_ollama_of(recipe), recipe.deploy.name or recipe.name)
+    if run.manifest(NAME) is not None:
+        run.set_aside(NAME)
+    return now
+
+
+def remove_version(recipe: Recipe, version: str) -> None:
+    remove(_ollama_of(recipe), recipe.deploy.name or recipe.name, version)
+
+
+def _ollama_of(recipe: Recipe) -> Ollama:
+    """Raises RecipeError where the recipe deploys to no Ollama."""
+    if recipe.deploy.to == EMBEDDED:
+        raise RecipeError(_("deploy.to is embedded, which keeps no versions"), fix=_("name an Ollama: --to ollama"))
+    return Ollama.from_environment() if recipe.deploy.to in ("auto", "ollama") else Ollama(address_of(recipe.deploy.to))
+
+
 def require_destination(recipe: Recipe) -> None:
     """Raises, before any work, what would stop the deployment: no Ollama where it is asked for, a context that the base lacks."""
     choose_context(recipe)
-    if recipe.deploy.to == "ollama":
-        Ollama.from_environment().require_recent()
+    if recipe.deploy.to not in ("auto", EMBEDDED):
+        _ollama_of(recipe).require_recent()
     wanted = recipe.deploy.type
     if wanted != "auto" and wanted not in recipe.export.types:
         raise _no_such_type(recipe)
@@ -138,9 +191,12 @@ def choose_ollama(recipe: Recipe, events: Events) -> Ollama | None:
     """The Ollama that the recipe means, or None for the embedded server. With ``auto`` one that is too old is passed over."""
     if recipe.deploy.to == EMBEDDED:
         return None
-    if recipe.deploy.to == "ollama":
-        ollama = Ollama.from_environment()
+    if recipe.deploy.to != "auto":
+        ollama = _ollama_of(recipe)
         ollama.require_recent()
+        if ollama.is_open_to_others:
+            text = _("{address} is not this machine, and what is sent there can be read on the way: use https, or a tunnel")
+            events.warn(NAME, text.format(address=ollama.address))
         return ollama
     found = find_ollama()
     if found is None:
@@ -156,21 +212,27 @@ def choose_ollama(recipe: Recipe, events: Events) -> Ollama | None:
 
 
 def choose_gguf(recipe: Recipe, run: RunFolder) -> Path:
-    """The exported file that is deployed: of the wanted type, or the smallest one."""
+    """The exported file that is deployed: of the wanted type, or the smallest one that keeps enough of the gain.
+
+    Raises QualityError where none does and none is named.
+    """
     exported = run.require(EXPORT)
-    files = {run.stage(EXPORT) / name: size for name, size in exported.outputs.items() if name.endswith(".gguf")}
-    wanted = recipe.deploy.type
-    if wanted != "auto":
-        files = {file: size for file, size in files.items() if file.name == f"{recipe.name}-{wanted}.gguf"}
-        if not files:
-            raise _no_such_type(recipe)
-    for file, size in files.items():
-        if not file.is_file() or file.stat().st_size != size:
-            raise DataError(
-                _("{file} is gone or has changed since it was exported").format(file=file),
-                fix=_("make it again with: afina export {name}").format(name=recipe.name),
-            )
-    return min(files, key=lambda file: files[file])
+    wanted = exported.result["chosen"] if recipe.deploy.type == "auto" else recipe.deploy.type
+    if wanted is None:
+        raise QualityError(
+            _("no exported file keeps {share} of what training gained").format(share=format_share(recipe.export.keep_gain)),
+            fix=_("export a larger type as well, as the export says; or name one all the same: --set deploy.type=TYPE"),
+        )
+    name = f"{recipe.name}-{wanted}.gguf"
+    if name not in exported.outputs:
+        raise _no_such_type(recipe)
+    file = run.stage(EXPORT) / name
+    if not file.is_file() or file.stat().st_size != exported.outputs[name]:
+        raise DataError(
+            _("{file} is gone or has changed since it was exported").format(file=file),
+            fix=_("make it again with: afina export {name}").format(name=recipe.name),
+        )
+    return file
 
 
 def choose_context(recipe: Recipe) -> int:
@@ -224,7 +286,7 @@ def _no_such_type(recipe: Recipe) -> RecipeError:
     )
 
 
-def _ollama_result(model: OllamaModel) -> dict[str, object]:
+def _ollama_result(model: OllamaModel) -> dict[str, Any]:
     return {
         "destination": "ollama",
         "model": model.latest,
@@ -235,7 +297,7 @@ def _ollama_result(model: OllamaModel) -> dict[str, object]:
     }
 
 
-def _embedded_result(proof: Proof, gguf: Path) -> dict[str, object]:
+def _embedded_result(proof: Proof, gguf: Path) -> dict[str, Any]:
     return {
         "destination": EMBEDDED,
         "model": gguf.name,
@@ -246,8 +308,21 @@ def _embedded_result(proof: Proof, gguf: Path) -> dict[str, object]:
     }
 
 
-def _proof_result(proof: Proof) -> dict[str, object]:
-    return {"question": proof.question, "answer": proof.answer, "tokens_per_second": round(_rate(proof), 1)}
+def _proof_result(proof: Proof) -> dict[str, Any]:
+    return {
+        "question": proof.question,
+        "answer": proof.answer,
+        "tokens_per_second": round(_rate(proof), 1),
+        "checked": [asdict(check) for check in proof.checked],
+    }
+
+
+def _tell_differing(checked: Sequence[Mapping[str, Any]], events: Events) -> None:
+    """Hard cases that the served model reads otherwise than training would have."""
+    differing = [check["case"] for check in checked if not check["same_tokens"] or check["same_text"] is False]
+    if differing:
+        text = _("read otherwise than in training: {cases} (see {file}); do not rely on such questions")
+        events.warn(NAME, text.format(cases=", ".join(differing), file=f"{NAME}/{PROOF}"))
 
 
 def _rate(proof: Proof) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,10 +18,10 @@ from afina.core.files import require_disk
 from afina.core.hardware import memory
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.core.units import MIB, format_bytes
+from afina.core.units import MIB, format_bytes, format_share
 from afina.data.conversation import Conversation
-from afina.data.render import Renderer
-from afina.data.store import load_conversations
+from afina.data.render import Renderer, Row
+from afina.data.store import load_conversations, load_rows
 from afina.data.tokenizer import Tokenizer
 from afina.export.check import (
     NEAR_TIE,
@@ -34,15 +34,22 @@ from afina.export.check import (
     check_reading,
     refer,
 )
-from afina.export.gguf import FilePlan, Kind, OnBytes, bytes_of_file, plan_gguf, write_gguf
+from afina.export.encode import has_native_kernel
+from afina.export.gguf import FilePlan, OnBytes, bytes_of_file, plan_gguf, write_gguf
+from afina.export.importance import importance_of
+from afina.export.kernels import NATIVE_ONLY
+from afina.export.ladder import smallest_that_keeps
+from afina.export.rungs import Rung, aligned, records
 from afina.infer.llama import LlamaServer
 from afina.infer.torch_local import TorchEngine
 from afina.model.base import Base, describe, resolve_base
 from afina.model.load import choose_device, load_model
 from afina.model.merge import MergedWeights
-from afina.model.weights import Checkpoint
+from afina.model.weights import Checkpoint, Float32
+from afina.recipe.kinds import KINDS, Kind
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
+from afina.stages.ladder import Subject, Torch, ask_torch, rung_of_file, rungs_of_torch
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
@@ -53,6 +60,7 @@ NAME = "export"
 READ_CONVERSATIONS = 64  # held-out conversations whose tokens are compared
 ASKED_TO_END = 3  # prompts that a file may try until one answer ends by itself
 SERVED_CONTEXT = 4096
+NEEDS_NONE: tuple[Kind, ...] = ("f32", "f16", "bf16", "q8_0")  # types that an importance matrix does not change
 TEMPORARY: Kind = "f16"  # written, checked and deleted where no other file can be compared token by token
 
 
@@ -63,6 +71,8 @@ class ExportResult:
     ``compared`` types gave torch's ``tokens`` on ``prompts``; ``conversations`` were read alike; ``ends``: an answer ended.
     ``near_ties``: places where rounding decided between two tokens; ``early_ends``: answers that llama.cpp ends at a token whose
     name it knows; ``untidy``: conversations with unusual blanks or accents, which llama.cpp reads as other tokens.
+    ``ladder``: what held-out examples cost at each step (``ladder.Rung``); ``merged_onto``: the weights that the adapter was
+    worked into; ``chosen``: the type that is deployed, None where no file keeps enough of the gain.
     """
 
     files: dict[str, Path]
@@ -77,6 +87,9 @@ class ExportResult:
     early_ends: int
     conversations: int
     untidy: int
+    ladder: list[dict[str, Any]]
+    merged_onto: str
+    chosen: str | None
 
 
 def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
@@ -91,23 +104,33 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     tuned = tuned_model(base, run)
     weights = MergedWeights(Checkpoint(tuned.base.folder), tuned.adapter)
     plans = {kind: plan_gguf(tuned.base, weights, renderer, kind, recipe.name) for kind in kinds(recipe)}
+    require_kernels(recipe)
     held_out = load_conversations(run.stage(PREPARE), "test")
     asked = choose_prompts(held_out, renderer, recipe.export.check_prompts, base.context - recipe.export.check_tokens)
-    model = _Model(recipe, tuned.base, tuned.adapter, renderer, weights, plans)
+    quantize = recipe.adapter.quantize if tuned.adapter else "none"
+    subject = Subject(base, tuned.base, tuned.adapter, quantize, _device(recipe, weights))
 
     def work(folder: Path) -> Outcome:
         require_disk(folder, _bytes(plans), _("the GGUF files of {name}").format(name=recipe.name))
         _require_memory(weights)
         for note in next(iter(plans.values())).layout.notes:
             events.warn(NAME, note)
+        torch_says = ask_torch(subject, load_rows(run.stage(PREPARE), "test"))
+        rounded = _block_matrices(plans) if torch_says.onto == "nf4" else ()
+        merged = MergedWeights(Checkpoint(tuned.base.folder), tuned.adapter, rounded)
+        importance = _importance(subject, load_rows(run.stage(PREPARE), "train"), plans, events) if recipe.export.imatrix else {}
+        model = _Model(recipe, subject, "nf4" if rounded else "none", renderer, merged, plans, importance)
         paths = {kind: folder / file_name(recipe, kind) for kind in plans}
         kept = {kind: path for kind, path in paths.items() if kind in recipe.export.types}
         try:
             result = _write(model, paths, events) | _prove(model, paths, held_out, asked, events)
+            rungs = _climb(model, torch_says, paths, events)
         finally:
             for path in paths.keys() - kept.keys():
                 paths[path].unlink(missing_ok=True)
         result["sizes"] = {kind: path.stat().st_size for kind, path in kept.items()}
+        result["ladder"], result["merged_onto"] = records(rungs), torch_says.onto
+        result["chosen"] = _choose(recipe, rungs, result["sizes"], events)
         return Outcome(result, list(kept.values()), _summary(result))
 
     manifest = run_stage(
@@ -168,16 +191,108 @@ def choose_prompts(held_out: Sequence[Conversation], renderer: Renderer, count: 
     return _spread(fitting, count)
 
 
+def require_kernels(recipe: Recipe) -> None:
+    """Raises ResourceError for a type that only llama.cpp's own code makes, where the prebuilt library does not offer it."""
+    wanted = [kind for kind in recipe.export.types if kind in NATIVE_ONLY or (recipe.export.imatrix and kind not in NEEDS_NONE)]
+    if wanted and not has_native_kernel():
+        raise ResourceError(
+            _(
+                "export.types has {kinds}, which need a part of llama.cpp that its prebuilt library has on Linux and macOS only"
+            ).format(kinds=", ".join(wanted)),
+            fix=_("take q4_k_m, q5_k_m, q6_k or q8_0, without export.imatrix"),
+        )
+
+
 @dataclass(frozen=True)
 class _Model:
-    """What is exported, and how."""
+    """What is exported, and how. ``onto``: the weights that the adapter is worked into."""
 
     recipe: Recipe
-    base: Base
-    adapter: Path | None
+    subject: Subject
+    onto: Literal["none", "nf4"]
     renderer: Renderer
     weights: MergedWeights
     plans: dict[Kind, FilePlan]
+    importance: dict[str, Float32]
+
+    @property
+    def base(self) -> Base:
+        return self.subject.tuned
+
+
+def _block_matrices(plans: dict[Kind, FilePlan]) -> list[str]:
+    """The linear layers that NF4 is for: all but embedding and output."""
+    layout = next(iter(plans.values())).layout
+    return [plan.source for plan in layout.tensors if plan.name.startswith("blk.") and len(plan.shape) == 2]
+
+
+def _importance(subject: Subject, rows: Sequence[Row], plans: dict[Kind, FilePlan], events: Events) -> dict[str, Float32]:
+    events.info(NAME, _("importance matrix from the training examples"))
+    torch_model = load_model(
+        subject.tuned, dtype=torch.float32, device=subject.device, adapter=subject.adapter, attention="eager"
+    )
+    return importance_of(torch_model, rows, next(iter(plans.values())).layout.tensors)
+
+
+def _climb(model: _Model, torch_says: Torch, paths: dict[Kind, Path], events: Events) -> list[Rung]:
+    """The rungs from the base to each file, the largest one first; each file's base is written, asked and deleted."""
+    recipe, base = model.recipe, model.subject.base
+    rungs = rungs_of_torch(torch_says, model.subject.quantize)
+    order = sorted(paths, key=lambda kind: -bytes_of_file(model.plans[kind]))
+    for done, kind in enumerate(order):
+        events.emit(Progress(NAME, _("held-out examples"), done, len(order), _("files")))
+        rounded_base = paths[kind].with_name(f"{paths[kind].stem}-base.gguf")
+        try:
+            write_gguf(
+                rounded_base,
+                base=base,
+                weights=MergedWeights(Checkpoint(base.folder)),
+                tokenizer=model.renderer.tokenizer,
+                template=model.renderer.template,
+                kind=kind,
+                name=recipe.name,
+                importance=_for_kind(model, kind),
+            )
+            rungs.append(
+                rung_of_file(
+                    torch_says,
+                    kind,
+                    paths[kind],
+                    rounded_base,
+                    int(base.config["vocab_size"]),
+                    resamples=recipe.compare.resamples,
+                    seed=recipe.data.split.seed,
+                )
+            )
+        finally:
+            rounded_base.unlink(missing_ok=True)
+    events.emit(Progress(NAME, _("held-out examples"), len(order), len(order), _("files")))
+    for line in aligned(rungs):
+        events.info(NAME, line)
+    return rungs
+
+
+def _choose(recipe: Recipe, rungs: Sequence[Rung], sizes: dict[str, int], events: Events) -> str | None:
+    """The type to deploy; a warning where no file keeps enough, or where there was nothing to keep."""
+    files = {rung.step: rung for rung in rungs if rung.step in sizes}
+    kept = {kind: None if rung.kept is None else rung.kept.value for kind, rung in files.items()}
+    chosen = smallest_that_keeps(kept, sizes, recipe.export.keep_gain)
+    if all(share is None for share in kept.values()):
+        events.warn(NAME, _("the held-out examples show no gain over the base: there is nothing to keep"))
+    elif chosen is None:
+        shares = ", ".join(f"{kind} {format_share(share)}" for kind, share in kept.items() if share is not None)
+        larger = KINDS[max(KINDS.index(max(files, key=lambda kind: sizes[kind])) - 1, KINDS.index("f16"))]
+        events.warn(
+            NAME,
+            _("no file keeps {wanted} of the gain ({shares}): try a larger one, --set export.types=[{larger}]").format(
+                wanted=format_share(recipe.export.keep_gain), shares=shares, larger=larger
+            ),
+        )
+    return chosen
+
+
+def _for_kind(model: _Model, kind: Kind) -> dict[str, Float32]:
+    return {} if kind in NEEDS_NONE else model.importance
 
 
 def _write(model: _Model, paths: dict[Kind, Path], events: Events) -> dict[str, Any]:
@@ -185,7 +300,7 @@ def _write(model: _Model, paths: dict[Kind, Path], events: Events) -> dict[str, 
     seconds, worst_error = {}, {}
     for kind, path in paths.items():
         start = time.monotonic()
-        write_gguf(
+        plan = write_gguf(
             path,
             base=model.base,
             weights=model.weights,
@@ -193,10 +308,11 @@ def _write(model: _Model, paths: dict[Kind, Path], events: Events) -> dict[str, 
             template=model.renderer.template,
             kind=kind,
             name=model.recipe.name,
+            importance=_for_kind(model, kind),
             progress=_byte_progress(path.name, events),
         )
         seconds[kind] = round(time.monotonic() - start, 2)
-        worst_error[kind] = check_numbers(path, model.plans[kind], model.weights).worst_error
+        worst_error[kind] = check_numbers(path, plan, model.weights).worst_error
     return {"seconds": seconds, "worst_error": worst_error}
 
 
@@ -236,8 +352,9 @@ def _references(model: _Model, asked: Sequence[Conversation], events: Events) ->
     torch_model = load_model(
         model.base,
         dtype=torch.float32,
-        device=_device(model),
-        adapter=model.adapter,
+        device=model.subject.device,
+        adapter=model.subject.adapter,
+        quantize=model.onto,
         attention="eager",  # the plain formula, and the only one that knows Gemma 2's soft caps
     )
     engine = TorchEngine(torch_model, model.renderer.tokenizer, model.renderer.template)
@@ -276,10 +393,10 @@ def _endings(model: _Model, paths: dict[Kind, Path], asked: Sequence[Conversatio
     return ends
 
 
-def _device(model: _Model) -> torch.device:
+def _device(recipe: Recipe, weights: MergedWeights) -> torch.device:
     """The GPU where the recipe allows it and the model in float32 has room there, else the CPU."""
-    device = choose_device(model.recipe.train.device)
-    if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.25 * _float32_bytes(model.weights):
+    device = choose_device(recipe.train.device)
+    if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.25 * _float32_bytes(weights):
         return torch.device("cpu")
     return device
 

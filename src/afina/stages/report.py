@@ -18,11 +18,12 @@ from afina.core.run import STAGES, Manifest, RunFolder
 from afina.core.translation import _, catalogue, language
 from afina.core.units import format_bytes, format_count, format_duration, format_share
 from afina.data.clean.personal import mask
+from afina.export.rungs import Rung, heads
 from afina.measure.intervals import Interval
 from afina.recipe.load import to_yaml
 from afina.recipe.recipe import Recipe
 from afina.report import plots
-from afina.report.page import Exchange, Given, Measure, Page, Side, Stage, draw, headline
+from afina.report.page import KEPT_SHOWN, Exchange, Given, Measure, Page, Side, Stage, Step, draw, headline
 
 NAME = "report"
 FILE = "report.html"
@@ -63,6 +64,9 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
         exchanges=tuple(_exchanges(run.stage(COMPARE) / ANSWERS)) if comparison else (),
         curve=_curve(run.events_path, trained) if trained else None,
         training=_training(trained) if trained else (),
+        ladder_heads=tuple(heads()),
+        ladder=_ladder(manifests[EXPORT]) if EXPORT in manifests else (),
+        ladder_notes=_ladder_notes(recipe, manifests[EXPORT]) if EXPORT in manifests else (),
         sides=_sides(prepared),
         refused=_refused(run.stage(PREPARE) / "findings.jsonl"),
         recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else to_yaml(recipe),
@@ -260,6 +264,38 @@ def _training(trained: Manifest) -> tuple[tuple[str, str], ...]:
         (_("computed in"), f"{result['dtype']}, {result['device']}"),
     ]
     return tuple(facts)
+
+
+def _ladder(exported: Manifest) -> tuple[Step, ...]:
+    steps = []
+    for record in exported.result["ladder"]:
+        rung = Rung.from_record(record)
+        kept = None
+        if rung.kept is not None:
+            text = f"{rung.title} {' '.join(_interval_text(rung.kept, in_nats=False))}"
+            low, value, high = (min(max(end, 0.0), KEPT_SHOWN) for end in (rung.kept.low, rung.kept.value, rung.kept.high))
+            kept = plots.Estimate(text, value, low, high, "tuned")
+        steps.append(Step(rung.title, tuple(rung.cells()), kept, rung.step == exported.result["chosen"]))
+    return tuple(steps)
+
+
+def _ladder_notes(recipe: Recipe, exported: Manifest) -> tuple[str, ...]:
+    notes = [
+        _(
+            "Each step is asked how likely every token is at the same places of held-out examples: torch up to the merged "
+            "model, llama.cpp for the files. Divergence (Kullback–Leibler, nats) and same choice are against the merged model. "
+            "Gain: the base's loss less the tuned model's; kept of it: what remains against the base, or against the base "
+            "rounded in the same way, whichever is less."
+        ),
+        _("Deployed is the smallest file that keeps {share} of the gain (export.keep_gain).").format(
+            share=format_share(recipe.export.keep_gain)
+        ),
+    ]
+    if exported.result["merged_onto"] == "nf4":
+        notes.append(
+            _("The adapter was merged into the NF4 weights that it was trained on, which cost less than the 16-bit ones.")
+        )
+    return tuple(notes)
 
 
 def _sides(prepared: Manifest) -> tuple[Side, ...]:

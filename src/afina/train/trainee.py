@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from afina.model.adapter import save_adapter
 from afina.model.base import Base
 from afina.model.full import require_same_names, save_full
 from afina.model.lora import adapter_tensors, lora_layers, trained_parameters
+from afina.model.peft import save_adapter
 from afina.recipe.recipe import Adapter
 from afina.train.ranks import ALONE, Ranks
 
