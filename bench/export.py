@@ -39,7 +39,7 @@ from afina.core.run import versions  # noqa: E402
 from afina.export.mix import file_type  # noqa: E402
 from afina.recipe.kinds import Kind  # noqa: E402
 from bench.sides.watch import MemoryWatch  # noqa: E402
-from tests.fakes.llama_convert import converter  # noqa: E402
+from tests.fakes.llama_convert import convert_command, converter  # noqa: E402
 
 TOKENIZER = BENCH.parents[1] / "shared" / "data" / "tokenizers" / "qwen2.5"
 GIB = 2**30
@@ -144,13 +144,12 @@ def timed(commands: list[list[str]], environment: dict[str, str]) -> tuple[float
 
 def measure(folder: Path, work: Path, kind: Kind, turns: int, tell: Any) -> tuple[Measured, Measured, bool]:
     """Ours, theirs, and whether the tensors of the files are the same bytes."""
-    ours, theirs, middle = work / "ours.gguf", work / "theirs.gguf", work / "middle.gguf"
-    there = converter()
-    convert = [sys.executable, str(there / "convert_hf_to_gguf.py"), str(folder), "--outfile", str(middle), "--outtype", "bf16"]
+    ours, theirs, middle = work / "ours.gguf", work / "theirs.gguf", work / "bf16.gguf"
+    convert = convert_command(folder, work, ["bf16"])
     quantize = [sys.executable, "-c", QUANTIZE, str(middle), str(theirs), str(int(file_type(kind))), str(processor().cores)]
     sides = {
         "afina": ([[sys.executable, "-c", OURS, str(folder), str(ours), kind]], {}),
-        "llama.cpp": ([convert, quantize], {"PYTHONPATH": str(there / "gguf-py"), "HF_HUB_OFFLINE": "1"}),
+        "llama.cpp": ([convert, quantize], {"HF_HUB_OFFLINE": "1"}),
     }
     found: dict[str, list[tuple[float, float, float]]] = {side: [] for side in sides}
     for turn in range(turns):

@@ -69,10 +69,14 @@ for kind in kinds:
 """
 
 
+def convert_command(folder: Path, target: Path, kinds: Sequence[str]) -> list[str]:
+    """What converts the model in ``folder``, told that its tokenizer is one with Qwen2's words."""
+    return [sys.executable, "-c", _CODE, str(converter()), str(folder), str(target), *kinds]
+
+
 def llama_convert(folder: Path, target: Path, kinds: Sequence[str]) -> None:
-    """Converts the model in ``folder`` to ``target``/f32.gguf and so on, told that its tokenizer is one with Qwen2's words."""
-    there = converter()
-    command = [sys.executable, "-c", _CODE, str(there), str(folder), str(target), *kinds]
+    """Converts the model in ``folder`` to ``target``/f32.gguf and so on."""
+    command = convert_command(folder, target, kinds)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

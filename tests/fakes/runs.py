@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from afina.core.files import sha256_of
 from afina.core.run import RunFolder
 from afina.data.conversation import Conversation, Message, Source
 from afina.recipe.load import to_yaml, validate
@@ -41,5 +42,11 @@ def write_exported_run(
     exported = run.stage("export")
     exported.mkdir()
     gguf = write_chain_gguf(exported / "shop-f32.gguf", ends=ends)
-    run.finish("export", inputs={"train": "1"}, result={"ends": {"f32": True}, "chosen": "f32"}, seconds=0.1, outputs=[gguf])
+    finish_export(run, gguf)
     return recipe, run
+
+
+def finish_export(run: RunFolder, gguf: Path, *, inputs: str = "1", ends: bool = True) -> None:
+    """The export's end, with the F32 file ``gguf``."""
+    result = {"ends": {"f32": ends}, "chosen": "f32", "sha256": {"f32": sha256_of(gguf)}}
+    run.finish("export", inputs={"train": inputs}, result=result, seconds=0.1, outputs=[gguf])

@@ -25,7 +25,7 @@ from afina.stages.deploy import (
 )
 from tests.fakes.chain import SENTENCE, write_chain_gguf
 from tests.fakes.ollama import FakeOllama, Fault
-from tests.fakes.runs import write_exported_run
+from tests.fakes.runs import finish_export, write_exported_run
 
 
 @pytest.fixture(autouse=True)
@@ -202,11 +202,22 @@ def test_a_file_that_changed_since_is_an_error(tmp_path: Path, events: Events) -
         deploy(recipe, run, events)
 
 
+def test_a_file_of_the_same_size_with_other_numbers_is_an_error(tmp_path: Path, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    file = run.stage("export") / "shop-f32.gguf"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="has changed since it was exported"):
+        deploy(recipe, run, events)
+    assert run.manifest("deploy") is None
+
+
 def test_a_broken_file_is_an_error_with_llama_cpp_s_words(tmp_path: Path, events: Events) -> None:
     recipe, run = write_exported_run(tmp_path)
     broken = run.stage("export") / "shop-f32.gguf"
     broken.write_bytes(write_chain_gguf(tmp_path / "x.gguf").read_bytes()[:-5000])
-    run.finish("export", inputs={"train": "1"}, result={"ends": {"f32": True}, "chosen": "f32"}, seconds=0.1, outputs=[broken])
+    finish_export(run, broken)
     with pytest.raises(DataError, match="failed to load model"):
         deploy(recipe, run, events)
 
@@ -239,9 +250,7 @@ def test_the_plan_says_file_size_and_place(tmp_path: Path, events: Events, heard
 
 def test_a_model_that_export_found_endless_is_served_with_a_warning(tmp_path: Path, events: Events, heard: list[Event]) -> None:
     recipe, run = write_exported_run(tmp_path, ends=False, deploy={"to": "embedded"}, compare={"max_new_tokens": 24})
-    exported = run.require("export")
-    gguf = run.stage("export") / "shop-f32.gguf"
-    run.finish("export", inputs=exported.inputs, result={"ends": {"f32": False}, "chosen": "f32"}, seconds=0.1, outputs=[gguf])
+    finish_export(run, run.stage("export") / "shop-f32.gguf", ends=False)
     assert deploy(recipe, run, events).answer
     (warning,) = [event for event in heard if isinstance(event, Notice) and event.level == "warning"]
     assert "no answer ended by itself within 24 tokens" in warning.text
@@ -251,14 +260,7 @@ def test_versions_are_listed_rolled_back_and_removed(tmp_path: Path, fake: FakeO
     recipe, run = write_exported_run(tmp_path)
     deploy(recipe, run, events)
     first = fake.made["shop:latest"]
-    write_chain_gguf(run.stage("export") / "shop-f32.gguf", sentence="The hammer")
-    run.finish(
-        "export",
-        inputs={"train": "2"},
-        result={"ends": {"f32": True}, "chosen": "f32"},
-        seconds=0.1,
-        outputs=[run.stage("export") / "shop-f32.gguf"],
-    )
+    finish_export(run, write_chain_gguf(run.stage("export") / "shop-f32.gguf", sentence="The hammer"), inputs="2")
     deploy(recipe, run, events)
     second = fake.made["shop:latest"]
     assert [(one.name, one.names) for one in list_versions(recipe)] == [

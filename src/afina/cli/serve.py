@@ -1,4 +1,4 @@
-"""`afina serve`: an OpenAI-compatible endpoint on 127.0.0.1, until Ctrl-C."""
+"""`afina serve`: OpenAI's interface and Ollama's on 127.0.0.1, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from afina.stages.serve import Served
 
 NAME = "serve"
-HELP = "serve the exported model to programs, as OpenAI's API on 127.0.0.1"
+HELP = "serve the exported model to programs, as OpenAI's API and as Ollama's on 127.0.0.1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -49,10 +49,10 @@ def prove_embedded(
             return Reply(answer.text, answer.finish, len(question.ids), len(answer.ids), answer.seconds, {})
 
         proof = first_that_ends(questions, ask, max_new_tokens, must_end=must_end)
-        return EmbeddedModel(add_checked(proof, [_check(server, question, bos) for question in hard]), start_seconds)
+        return EmbeddedModel(add_checked(proof, [check_case(server, question, bos) for question in hard]), start_seconds)
 
 
-def _check(server: LlamaServer, question: Question, bos: str | None) -> Checked:
+def check_case(server: LlamaServer, question: Question, bos: str | None) -> Checked:
     """How llama.cpp reads a hard case."""
     try:
         got = server.render(question.messages, question.tools)

@@ -16,6 +16,7 @@ from afina.core.errors import DataError, QualityError
 from afina.core.translation import _
 from afina.data.conversation import Conversation, Message
 from afina.data.render import Renderer
+from afina.data.tools import normalise_tools
 from afina.recipe.kinds import Kind
 
 QUESTIONS = 8
@@ -114,15 +115,17 @@ def hard_cases(renderer: Renderer, limit: int) -> list[Question]:
     """Those that the template can write, of up to ``limit`` tokens."""
     user, system = Message("user", "Hello, how are you?"), Message("system", "You sell tools.")
     turns = (user, Message("assistant", "Fine. And you?"), Message("user", "What does a hammer cost?"))
-    parameters = '{"type":"object","required":["name"],"properties":{"name":{"type":"string"}}}'
-    tool = f'[{{"type":"function","function":{{"name":"price","parameters":{parameters}}}}}]'
+    parameters = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+    function = {"name": "price", "description": "What a thing costs.", "parameters": parameters}
+    tool, _left_out = normalise_tools([{"type": "function", "function": function}])
     cases: dict[str, tuple[tuple[Message, ...], str]] = {
         "one turn": ((user,), ""),
         "system": ((system, user), ""),
         "empty system": ((Message("system", ""), user), ""),
         "several turns": (turns, ""),
         "system, several turns": ((system, *turns), ""),
-        "other scripts": ((Message("user", "¿Qué tal? 你好 👋🏽 e\u0301 Ω"),), ""),
+        "other scripts": ((Message("user", "¿Qué tal? 你好 👋🏽 Ω"),), ""),
+        "accents apart": ((Message("user", "Que\u0301 tal"),), ""),
         "outer blanks": ((Message("user", "  hello \n"),), ""),
         "like a special token": ((Message("user", "<s> [INST] <|user|> </s> {{ x }}"),), ""),
         "tools": ((user,), tool),

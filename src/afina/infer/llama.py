@@ -42,7 +42,8 @@ class LlamaServer:
 
     ``context``: tokens of prompt and answer together (llama.cpp rounds up to 256). ``exact``: on the CPU, float32 cache, no flash
     attention and nothing reused between requests, so that the tokens can be compared with torch's. ``name`` is what clients call
-    the model. ``port`` 0 takes a free one. ``timeout_s`` is for one answer, or for one piece of a streamed one.
+    the model. ``slots``: conversations at a time, each with the whole context. ``port`` 0 takes a free one. ``timeout_s`` is for
+    one answer, or for one piece of a streamed one.
 
     Raises ResourceError for a port in use or a missing library, DataError for a file that llama.cpp refuses and for a
     conversation that does not fit, ServiceError for a crash or a timeout, with the last lines of the child's log.
@@ -60,6 +61,7 @@ class LlamaServer:
         exact: bool = False,
         name: str = "afina",
         threads: int = 0,
+        slots: int = 1,
         timeout_s: float = 600.0,
     ) -> None:
         self.gguf = gguf
@@ -69,7 +71,17 @@ class LlamaServer:
         # -P: a json.py in the folder where the user happens to be must not be imported.
         self._command = [sys.executable, "-P", "-m", "afina.infer.llama_child"]
         self._command += ["--gguf", str(gguf), "--context", str(context), "--log", str(self.log)]
-        self._command += ["--port", str(port), "--threads", str(threads), "--name", name, *(["--exact"] if exact else [])]
+        self._command += [
+            "--port",
+            str(port),
+            "--threads",
+            str(threads),
+            "--slots",
+            str(slots),
+            "--name",
+            name,
+            *(["--exact"] if exact else []),
+        ]
         self._port = port
         self._child: subprocess.Popen[bytes] | None = None
 

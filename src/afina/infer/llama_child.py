@@ -67,8 +67,9 @@ def _parameters(xllamacpp: Any, options: argparse.Namespace) -> Any:  # a native
     parameters.model_alias = {options.name}
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = options.port
-    parameters.n_ctx = options.context
-    parameters.n_parallel = 1
+    parameters.n_ctx = options.context * options.slots
+    parameters.n_parallel = options.slots
+    parameters.kv_unified = False
     parameters.use_jinja = True
     parameters.warmup = False
     parameters.offline = True
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--threads", type=int, default=0, help="0 takes what suits the file")
+    parser.add_argument("--slots", type=int, default=1, help="conversations at a time, each with the whole context")
     parser.add_argument("--name", default="afina", help="the model's name for clients")
     parser.add_argument("--exact", action="store_true", help="CPU, float32 cache, no flash attention, nothing reused")
     return parser

@@ -12,7 +12,7 @@ from afina import __version__
 from afina.core.errors import DataError, QualityError, RecipeError, ServiceError
 from afina.core.events import Events, Progress
 from afina.core.files import sha256_of, write_atomic, write_json
-from afina.core.run import RunFolder
+from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
 from afina.core.units import MIB, format_bytes, format_share
 from afina.data.store import load_conversations
@@ -69,6 +69,7 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
     _forget_if_gone(run, ollama, f"{name}:latest", events)
 
     def work(folder: Path) -> Outcome:
+        _require_proved(gguf, exported)
         base = resolve_base(recipe.base, recipe.revision)
         renderer = build_renderer(recipe, base)
         held_out = load_conversations(run.stage(PREPARE), "test")
@@ -111,7 +112,8 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
                 events.info(NAME, _("this Ollama does not tell the text that its model reads; the tokens were counted instead"))
             result, summary = _ollama_result(model), _summary(model.proof, f"{model.latest} ({model.version})")
         _tell_differing(result["checked"], events)
-        write_json(folder / PROOF, {"file": gguf.name, "sha256": sha256_of(gguf), **result})
+        proved = exported.result["sha256"][kind_of(gguf)]
+        write_json(folder / PROOF, {"file": gguf.name, "sha256": proved, **result})
         write_atomic(folder / MODELFILE, modelfile(f"../{EXPORT}/{gguf.name}", context, recipe.system, licence_text(base)))
         return Outcome(result, [log, folder / PROOF, folder / MODELFILE], summary)
 
@@ -228,11 +230,20 @@ def choose_gguf(recipe: Recipe, run: RunFolder) -> Path:
         raise _no_such_type(recipe)
     file = run.stage(EXPORT) / name
     if not file.is_file() or file.stat().st_size != exported.outputs[name]:
-        raise DataError(
-            _("{file} is gone or has changed since it was exported").format(file=file),
-            fix=_("make it again with: afina export {name}").format(name=recipe.name),
-        )
+        raise _changed(file)
     return file
+
+
+def _require_proved(file: Path, exported: Manifest) -> None:
+    """Raises DataError for a file that is not, byte for byte, the one that export proved."""
+    if sha256_of(file) != exported.result["sha256"][kind_of(file)]:
+        raise _changed(file)
+
+
+def _changed(file: Path) -> DataError:
+    return DataError(
+        _("{file} is gone or has changed since it was exported").format(file=file), fix=_("make it again with: afina export NAME")
+    )
 
 
 def choose_context(recipe: Recipe) -> int:

@@ -14,7 +14,7 @@ import torch
 from afina import __version__
 from afina.core.errors import DataError, QualityError, ResourceError
 from afina.core.events import Events, Progress
-from afina.core.files import require_disk
+from afina.core.files import require_disk, sha256_of
 from afina.core.hardware import memory
 from afina.core.run import RunFolder
 from afina.core.translation import _
@@ -77,6 +77,7 @@ class ExportResult:
 
     files: dict[str, Path]
     sizes: dict[str, int]
+    sha256: dict[str, str]
     seconds: dict[str, float]
     worst_error: dict[str, float]
     ends: dict[str, bool]
@@ -111,7 +112,8 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     subject = Subject(base, tuned.base, tuned.adapter, quantize, _device(recipe, weights))
 
     def work(folder: Path) -> Outcome:
-        require_disk(folder, _bytes(plans), _("the GGUF files of {name}").format(name=recipe.name))
+        largest = max(map(bytes_of_file, plans.values()))  # of the base in one type after the other, to be measured beside it
+        require_disk(folder, _bytes(plans) + largest, _("the GGUF files of {name}").format(name=recipe.name))
         _require_memory(weights)
         for note in next(iter(plans.values())).layout.notes:
             events.warn(NAME, note)
@@ -129,6 +131,7 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
             for path in paths.keys() - kept.keys():
                 paths[path].unlink(missing_ok=True)
         result["sizes"] = {kind: path.stat().st_size for kind, path in kept.items()}
+        result["sha256"] = {kind: sha256_of(path) for kind, path in kept.items()}
         result["ladder"], result["merged_onto"] = records(rungs), torch_says.onto
         result["chosen"] = _choose(recipe, rungs, result["sizes"], events)
         return Outcome(result, list(kept.values()), _summary(result))
