@@ -48,14 +48,14 @@ def main() -> None:
     base = resolve_base(str(work / "base"))
     device = choose_device("auto")
     dtype, _reason = choose_dtype(train.dtype, device, base.weight_bytes // 2)
-    torch.set_num_threads(choose_threads(base.config))
+    micro_tokens = MICRO_TOKENS if train.micro_tokens == "auto" else train.micro_tokens
+    torch.set_num_threads(choose_threads(base.config, micro_tokens))
     saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing)
     storage = torch.bfloat16 if saving.checkpointing == "full" else None  # as stages/train.py
     model = load_model(base, dtype=dtype, device=device, adapter=work / "start", quantize=asked["quantize"], storage=storage)
     trainee = adapter_on(model, Adapter(rank=asked["rank"], alpha=2 * asked["rank"]), base.name)
     remarks = prepare(model, **levers.get("prepare", {})) if levers.get("pack", True) else ["not packed, as asked"]
     apply_saving(model, saving)
-    micro_tokens = MICRO_TOKENS if train.micro_tokens == "auto" else train.micro_tokens
     optimizer, scaler = build_optimizer(model, trainee.parameters, train), build_scaler(model.dtype, device)
     gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, train.neftune), train)
     turns.ready(dtype=str(dtype).removeprefix("torch."), threads=torch.get_num_threads(), remarks=remarks)

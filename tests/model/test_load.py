@@ -16,7 +16,7 @@ from afina.core.errors import DataError
 from afina.model import load
 from afina.model.base import resolve_base
 from afina.model.frozen import FrozenLinear, decode, form
-from afina.model.load import choose_dtype, load_model
+from afina.model.load import choose_dtype, choose_threads, load_model
 from tests.fakes.models import FAMILIES, write_model
 
 CPU = torch.device("cpu")
@@ -149,3 +149,11 @@ def test_a_cpu_computes_in_bfloat16_only_where_it_has_it(
 @pytest.mark.parametrize("setting", ["float32", "bfloat16", "float16"])
 def test_a_number_type_that_is_asked_for_is_taken(setting: Literal["float32", "bfloat16", "float16"]) -> None:
     assert choose_dtype(setting, CPU, 1).dtype == getattr(torch, setting)
+
+
+@pytest.mark.parametrize(
+    ("width", "tokens", "threads"), [(256, 512, 1), (256, 1024, 2), (64, 1024, 1), (4096, 512, 2), (4096, 8192, 2)]
+)
+def test_small_products_are_not_shared_out(width: int, tokens: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert choose_threads({"hidden_size": width}, tokens) == threads

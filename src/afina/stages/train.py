@@ -76,7 +76,8 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     rows, val_rows = (prepared_rows(run, side) for side in ("train", "val"))
     all_ranks.require_rows(len(rows))
     steps = loop.planned_steps(rows, recipe.train)
-    torch.set_num_threads(choose_threads(base.config))
+    micro_tokens = loop.MICRO_TOKENS if recipe.train.micro_tokens == "auto" else recipe.train.micro_tokens
+    torch.set_num_threads(choose_threads(base.config, min(recipe.train.batch_tokens, micro_tokens)))
     inputs = {
         "prepare": fingerprint.of_stage(prepared),
         "base": fingerprint.of_base(base),
