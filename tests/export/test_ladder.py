@@ -176,5 +176,6 @@ def test_importance_is_the_mean_square_of_what_each_layer_is_given(base: Base) -
     with torch.inference_mode():
         states = [model.model.layers[0].input_layernorm(model.model.embed_tokens(torch.tensor(list(row.ids)))) for row in rows]
     wanted = torch.cat(states).square().mean(0)
-    assert np.allclose(found["blk.0.attn_q.weight"], wanted.numpy(), rtol=1e-5)
+    floored = wanted.clamp(min=0.01 * wanted.mean())
+    assert np.allclose(found["blk.0.attn_q.weight"], floored.numpy(), rtol=1e-5)
     assert found["blk.0.attn_q.weight"].shape == (64,)

@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import pytest
+import torch
 
 from afina.core import hardware
 from afina.core.errors import DataError, QualityError, RecipeError, ResourceError
 from afina.core.events import Event, Events, Notice, Progress, StageSkipped
 from afina.core.run import RunFolder
 from afina.data.conversation import Message
+from afina.data.template import choose_template
+from afina.data.tokenizer import Tokenizer
+from afina.export.check import check_numbers
+from afina.export.gguf import write_gguf
+from afina.export.rungs import Rung
 from afina.infer.llama import LlamaServer
-from afina.model.base import resolve_base
+from afina.measure.intervals import Interval
+from afina.model.base import open_folder, resolve_base
 from afina.model.load import load_model
+from afina.model.merge import MergedWeights
+from afina.model.weights import Checkpoint
 from afina.recipe.load import validate
 from afina.recipe.recipe import Recipe
 from afina.stages import export as stage
@@ -191,3 +201,83 @@ def test_an_export_without_training_names_the_command(trained: tuple[Recipe, Pat
     recipe, _root = trained
     with pytest.raises(RecipeError, match="has no finished stage 'prepare'"):
         exported(recipe, RunFolder(tmp_path / "shop"))
+
+
+def steps_of(result: stage.ExportResult) -> dict[str, Rung]:
+    return {rung.step: rung for rung in map(Rung.from_record, result.ladder)}
+
+
+def test_the_ladder_goes_from_the_base_to_each_file(make: Make) -> None:
+    recipe, run = make(types=("q4_k_m", "q8_0"), imatrix=True)
+    result, heard = exported(recipe, run)
+    rungs = steps_of(result)
+    assert list(rungs) == ["base", "merged", "f16", "q8_0", "q4_k_m"]
+    assert rungs["f16"].divergence is not None
+    assert rungs["f16"].divergence < 1e-4
+    assert rungs["q4_k_m"].divergence is not None
+    assert rungs["q8_0"].divergence is not None
+    assert rungs["f16"].divergence < rungs["q8_0"].divergence < rungs["q4_k_m"].divergence
+    assert rungs["q4_k_m"].size_bytes == result.sizes["q4_k_m"]
+    assert all(rung.base_loss is not None and rung.tokens_per_second for step, rung in rungs.items() if step in result.sizes)
+    assert sorted(result.sizes) == ["q4_k_m", "q8_0"]
+    assert result.sha256.keys() == result.sizes.keys()
+    assert [path.name for path in sorted(run.stage("export").iterdir())] == [
+        "manifest.json",
+        "shop-q4_k_m.gguf",
+        "shop-q8_0.gguf",
+    ]
+    fields = gguf.GGUFReader(result.files["q4_k_m"]).fields
+    assert fields["quantize.imatrix.entries_count"].contents() == 7
+    assert "quantize.imatrix.entries_count" not in gguf.GGUFReader(result.files["q8_0"]).fields
+    assert any(isinstance(event, Notice) and "held-out loss" in event.text for event in heard)
+
+
+def test_after_qlora_the_better_way_to_merge_is_taken_and_both_are_told(tmp_path: Path) -> None:
+    base = write_chain_model(tmp_path / "base")
+    recipe, run = make_trained_run(tmp_path, base, adapter={"quantize": "nf4"}, export={"types": ["f16"], "check_prompts": 2})
+    result, _heard = exported(recipe, run)
+    rungs = steps_of(result)
+    ways = [rung for step, rung in rungs.items() if step.startswith("merged")]
+    assert len(ways) == 2
+    assert rungs["merged"].loss == min(rung.loss for rung in ways)
+    assert (result.merged_onto == "nf4") == ("merged into 16 bits" in rungs)
+    assert rungs["adapter on nf4"].loss in {rung.loss for rung in ways}
+    assert rungs["f16"].agreement == 1.0
+
+
+def test_weights_that_went_through_nf4_are_exported_as_they_were_trained_on(tmp_path: Path) -> None:
+    """Wherever the better way is NF4: the file's numbers are those of torch's model on NF4, from another process."""
+    base = open_folder(write_model(tmp_path / "base", "llama", hidden_size=256, intermediate_size=512), "base")
+    adapter = tmp_path / "adapter"
+    write_peft_adapter(adapter, base.folder, size=0.05)
+    plain = MergedWeights(Checkpoint(base.folder), adapter)
+    names = [name for name in plain.names() if "_proj" in name]
+    rounded = MergedWeights(Checkpoint(base.folder), adapter, names)
+    model = load_model(base, dtype=torch.float32, device=torch.device("cpu"), adapter=adapter, quantize="nf4")
+    x = torch.eye(256)
+    with torch.inference_mode():
+        wanted = model.get_submodule("model.layers.0.self_attn.v_proj")(x).T.numpy()
+    got = rounded.read("model.layers.0.self_attn.v_proj.weight")
+    assert np.allclose(got, wanted, atol=1e-6)
+    assert not np.allclose(got, plain.read("model.layers.0.self_attn.v_proj.weight"), atol=1e-3)
+    tokenizer = Tokenizer.load(base.folder)
+    template = choose_template("auto", tokenizer)
+    path = tmp_path / "m.gguf"
+    plan = write_gguf(path, base=base, weights=rounded, tokenizer=tokenizer, template=template, kind="q6_k", name="shop")
+    assert check_numbers(path, plan, rounded).worst_error < 0.03
+    with pytest.raises(QualityError, match="is off by"):
+        check_numbers(path, plan, plain)
+
+
+def test_where_no_file_keeps_enough_the_export_names_a_larger_type(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = {"f16": 0.999, "q8_0": 0.9}
+    monkeypatch.setattr(stage, "rung_of_file", lambda _says, kind, file, *_more, **_named: rung(kind, file, shares[kind]))
+    recipe, run = make(types=("q8_0",))
+    result, heard = exported(recipe, run)
+    assert result.chosen is None
+    texts = [event.text for event in heard if isinstance(event, Notice) and event.level == "warning"]
+    assert texts == ["no file keeps 95 % of the gain (q8_0 90 %): try a larger one, --set export.types=[bf16]"]
+
+
+def rung(kind: str, file: Path, share: float) -> Rung:
+    return Rung(kind, 1.0, 2.0, 0.1, 0.2, 0.9, Interval(share, share, share), file.stat().st_size, 100.0)

@@ -32,6 +32,7 @@ from afina.export.tensor import TensorPlan
 from afina.infer.llama import LlamaServer
 from afina.infer.torch_local import Step, TorchEngine
 from afina.model.merge import MergedWeights
+from afina.model.weights import Float32
 from afina.recipe.kinds import Kind
 
 # Logits. The largest differences of margins measured: F32 0.00002, in the Gemma family 0.004, from llama.cpp's table of GELU; F16
@@ -104,8 +105,13 @@ class ChoiceCheck:
     early_ends: int
 
 
-def check_numbers(path: Path, plan: FilePlan, weights: MergedWeights) -> NumberCheck:
-    """Reopens ``path`` with the ``gguf`` reader. Raises QualityError where keys, shapes or numbers are not those of the plan."""
+def check_numbers(
+    path: Path, plan: FilePlan, weights: MergedWeights, importance: Mapping[str, Float32] | None = None
+) -> NumberCheck:
+    """Reopens ``path`` with the ``gguf`` reader. Raises QualityError where keys, shapes or numbers are not those of the plan.
+
+    ``importance``: as the file was rounded with it.
+    """
     try:
         reader = gguf.GGUFReader(path)
     except (ValueError, IndexError, OSError) as cause:  # what the reader raises for a file that is cut
@@ -119,7 +125,7 @@ def check_numbers(path: Path, plan: FilePlan, weights: MergedWeights) -> NumberC
     read = {tensor: tensor.plan for tensor in plan.tensors if tensor.plan is not None}
     placed = _placed(read, {name: int(tensor.data_offset) for name, tensor in found.items()})
     off, size = dict.fromkeys(read, 0.0), dict.fromkeys(read, 0.0)
-    with encoders(weights, {tensor.type for tensor in read}, plan.values) as encoder:
+    with encoders(weights, {tensor.type for tensor in read}, plan.values, importance) as encoder:
         deviations = encoder.deviations(path, (pair for _tensor, pair in placed()))
         for (tensor, _pair), deviation in zip(placed(), deviations, strict=True):
             off[tensor] += deviation.off

@@ -91,7 +91,7 @@ class Encoder:
             yield quantize(rows, piece.type, self._importance.get(piece.plan.name))
 
     def deviations(self, file: Path, placed: Iterable[tuple[Piece, int]]) -> Iterator[Deviation]:
-        """How far the bytes at a place of ``file`` are from each piece, in float64."""
+        """How far the bytes at a place of ``file`` are from each piece, in float64; each column as important as in rounding."""
         for piece, offset in placed:
             wanted = piece.plan.read(self._weights, piece.start, piece.stop).astype(np.float64)
             data = np.fromfile(file, np.uint8, piece.nbytes, offset=offset)
@@ -103,7 +103,8 @@ class Encoder:
                 case _:
                     blocks = data.reshape(len(wanted), -1)
             got = gguf.quants.dequantize(blocks, piece.type).reshape(wanted.shape)
-            yield Deviation(float(np.square(got - wanted).sum()), float(np.square(wanted).sum()))
+            weights = self._importance.get(piece.plan.name, np.ones(1))
+            yield Deviation(float((weights * np.square(got - wanted)).sum()), float((weights * np.square(wanted)).sum()))
 
 
 class Encoders:

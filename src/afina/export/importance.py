@@ -19,6 +19,7 @@ from afina.export.tensor import TensorPlan
 from afina.model.weights import Float32
 
 TOKENS = 32_768  # more change little
+LEAST = 0.01  # of the mean: a column that these examples never use may be needed by others
 
 
 def importance_of(model: PreTrainedModel, rows: Sequence[Row], tensors: Sequence[TensorPlan]) -> dict[str, Float32]:
@@ -40,7 +41,8 @@ def importance_of(model: PreTrainedModel, rows: Sequence[Row], tensors: Sequence
             if left <= 0:
                 break
         tokens = TOKENS - left
-        return {name: (total / tokens).float().cpu().numpy() for name, total in sums.items()}
+        means = {name: total / tokens for name, total in sums.items()}
+        return {name: mean.clamp(min=LEAST * mean.mean()).float().cpu().numpy() for name, mean in means.items()}
 
 
 @contextmanager

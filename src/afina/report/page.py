@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration, format_share
+from afina.core.units import format_bytes, format_duration
 from afina.report.document import document, in_two_sizes, pairs
 from afina.report.markup import Markup, element, join
 from afina.report.plots import Curve, Estimate, estimates, key, loss_curve
@@ -287,7 +287,7 @@ def _ladder(page: Page) -> Markup:
                 "table",
                 element("thead", header),
                 element("tbody", [_step(step, page.ladder_heads, with_plot=with_plot) for step in page.ladder]),
-                class_="plain ladder",
+                class_="plain sides four ladder",
             ),
             [element("p", note, class_="note") for note in page.ladder_notes],
         ]
@@ -300,13 +300,16 @@ def _step(step: Step, heads: Sequence[str], *, with_plot: bool) -> Markup:
     if step.kept is not None:
         plot = [
             estimates((step.kept,), 0.0, KEPT_SHOWN, (0, 0.5, 1.0)),
-            element("div", element("span", "0"), element("span", format_share(KEPT_SHOWN)), class_="ends", aria_hidden="true"),
+            element("div", element("span", "0"), element("span", f"{100 * KEPT_SHOWN:.0f} %"), class_="ends", aria_hidden="true"),
         ]
     return element(
         "tr",
         element("th", element("b", step.title), " ", chosen, scope="row"),
         element("td", plot, class_="plot") if with_plot else None,
-        [element("td", cell, class_="number", data_title=head) for head, cell in zip(heads, step.cells, strict=True)],
+        [
+            element("td", cell, class_="number", data_title=head if cell else None)
+            for head, cell in zip(heads, step.cells, strict=True)
+        ],
     )
 
 

@@ -57,6 +57,7 @@ th .soft { font-size: .82rem; line-height: 1.4; }
 td.number .soft { font-size: .82rem; }
 .measures th[scope=row] { width: 27%; }
 .measures .plot { width: 27%; min-width: 14rem; padding-left: 1rem; padding-right: 1.75rem; }
+.ladder .plot { width: 16%; min-width: 9rem; padding-left: .6rem; padding-right: 1rem; }
 .measures .verdict { min-width: 6.5rem; max-width: 9rem; padding-left: .6rem; }
 .ends { display: flex; justify-content: space-between; max-width: 22rem; margin: .1rem 0 0;
     padding: 0 .25rem; color: var(--soft); font-size: .72rem;
@@ -192,6 +193,7 @@ footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line
   .measures .plot { min-width: 0; padding: .6rem 1rem .8rem; }
   .measures .verdict { max-width: none; margin-top: .5rem; padding-left: 0; }
   .sides th, .stages th { margin-bottom: .5rem; }
+  .ladder .plot { grid-column: 1 / -1; min-width: 0; padding: 0 1rem .6rem; }
   .stages .bars { margin-bottom: .4rem; }
   td[data-title]::before { content: attr(data-title); display: block; color: var(--soft); font-size: .78rem; }
   .measures .number .soft { white-space: normal; }

@@ -315,7 +315,7 @@ def _write(model: _Model, paths: dict[Kind, Path], events: Events) -> dict[str, 
             progress=_byte_progress(path.name, events),
         )
         seconds[kind] = round(time.monotonic() - start, 2)
-        worst_error[kind] = check_numbers(path, plan, model.weights).worst_error
+        worst_error[kind] = check_numbers(path, plan, model.weights, _for_kind(model, kind)).worst_error
     return {"seconds": seconds, "worst_error": worst_error}
 
 
