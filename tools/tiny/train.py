@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args()
-    torch.set_num_threads(choose_threads(CONFIG))
+    torch.set_num_threads(choose_threads(CONFIG, chosen.batch_tokens))
     train(chosen.data, chosen.folder, chosen.state, chosen.steps, chosen.batch_tokens, chosen.peak, chosen.seed)
 
 
