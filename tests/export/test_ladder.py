@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from afina.data.conversation import Source
@@ -179,3 +181,21 @@ def test_importance_is_the_mean_square_of_what_each_layer_is_given(base: Base) -
     floored = wanted.clamp(min=0.01 * wanted.mean())
     assert np.allclose(found["blk.0.attn_q.weight"], floored.numpy(), rtol=1e-5)
     assert found["blk.0.attn_q.weight"].shape == (64,)
+
+
+def test_a_token_that_is_all_but_impossible_has_a_log_probability_too(base: Base, tmp_path: Path) -> None:
+    model = load_model(base, dtype=torch.float32, device=torch.device("cpu"))
+    weights = {name: tensor * (4 if "norm" in name else 1) for name, tensor in model.state_dict().items()}  # far surer of itself
+    folder = tmp_path / "sure"
+    shutil.copytree(base.folder, folder)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    sure = open_folder(folder, "sure")
+    logs = log_probabilities(load_model(sure, dtype=torch.float32, device=torch.device("cpu")), range(3, 20), [12])[0]
+    unlikely = int(logs.argmin())
+    assert logs[unlikely] < -20
+    tokenizer = Tokenizer.load(folder)
+    merged, template = MergedWeights(Checkpoint(folder)), choose_template("auto", tokenizer)
+    write_gguf(tmp_path / "m.gguf", base=sure, weights=merged, tokenizer=tokenizer, template=template, kind="f32", name="shop")
+    with LlamaServer(tmp_path / "m.gguf", context=256, exact=True) as server:
+        got = server.log_probability(list(range(3, 15)), unlikely)
+    assert got == pytest.approx(max(float(logs[unlikely]), -60.0), rel=1e-2)

@@ -31,7 +31,8 @@ Finish = Literal["stop", "length"]
 SLOWEST_DISK = 50 * MIB  # bytes a second that loading may fall to before the start counts as hung
 START_S = 60.0
 LOG_LINES = 8
-_RAISED, _RAISED_AMONG = 12.0, 64  # nats; likeliest tokens among which a token stands that was raised by them
+LEAST_LIKELY = -60.0  # nats; what is less likely than that is as good as impossible
+_RAISED, _RAISED_AMONG = (12.0, 24.0, 36.0, 48.0), 64  # nats; likeliest tokens among which a raised one is looked for
 # The most probable token and nothing else; of two equal ones the lower id, as torch's argmax has it.
 GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "repeat_penalty": 1.0}
 ENDS: dict[str, Finish] = {"eos": "stop", "word": "stop", "limit": "length", "none": "length"}
@@ -136,25 +137,28 @@ class LlamaServer:
         return {int(token["id"]): float(token["logprob"]) for token in self._likeliest(prompt_ids, most)}
 
     def log_probability(self, prompt_ids: Sequence[int], token: int) -> float:
-        """Of ``token``, one that is not among the likeliest, to follow ``prompt_ids``.
+        """Of ``token``, one that is not among the likeliest, to follow ``prompt_ids``; at least ``LEAST_LIKELY``.
 
-        llama.cpp tells the likeliest tokens only. So the token's logit is raised by b, after which it is one of them, and that is
+        llama.cpp tells the likeliest tokens only. So the token's logit is raised by b until it is one of them, and that is
         undone: of p' = p e^b / (1 - p + p e^b) the inverse is p = p' / (p' + (1 - p') e^b).
         """
-        body = {
-            "prompt": list(prompt_ids),
-            "n_predict": 1,
-            "n_probs": _RAISED_AMONG,
-            "temperature": 1.0,
-            "samplers": ["temperature"],
-            "logit_bias": [[token, _RAISED]],
-            "post_sampling_probs": True,
-            "cache_prompt": True,
-            "response_fields": ["completion_probabilities"],
-        }
-        (place,) = self.request("POST", "/completion", body)["completion_probabilities"]
-        raised = next((float(one["prob"]) for one in place["top_probs"] if one["id"] == token), 0.0)
-        return math.log(raised / (raised + (1 - raised) * math.exp(_RAISED))) if raised else -math.inf
+        for raised in _RAISED:
+            body = {
+                "prompt": list(prompt_ids),
+                "n_predict": 1,
+                "n_probs": _RAISED_AMONG,
+                "temperature": 1.0,
+                "samplers": ["temperature"],
+                "logit_bias": [[token, raised]],
+                "post_sampling_probs": True,
+                "cache_prompt": True,
+                "response_fields": ["completion_probabilities"],
+            }
+            (place,) = self.request("POST", "/completion", body)["completion_probabilities"]
+            share = next((float(one["prob"]) for one in place["top_probs"] if one["id"] == token), 0.0)
+            if share:
+                return max(math.log(share / (share + (1 - share) * math.exp(raised))), LEAST_LIKELY)
+        return LEAST_LIKELY
 
     def first_words(self, prompt_ids: Sequence[int], most: int) -> dict[bytes, float]:
         """The same by the tokens' bytes, for servers that tell no ids."""
