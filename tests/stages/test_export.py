@@ -12,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from afina.core import hardware
 from afina.core.errors import DataError, QualityError, RecipeError, ResourceError
@@ -163,9 +164,32 @@ def test_a_file_that_is_another_model_fails_and_the_stage_is_not_finished(make: 
 def test_too_little_memory_for_the_check_is_known_before_anything_is_written(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, run = make()
     monkeypatch.setattr(stage, "memory", lambda: hardware.Memory(2**30, 1000))
-    with pytest.raises(ResourceError, match=r"checking the export needs the model in float32, .*; 1000 B are free"):
+    with pytest.raises(ResourceError, match=r"checking the export needs the model in memory, .*; 1000 B are free"):
         exported(recipe, run)
     assert list(run.stage("export").glob("*.gguf")) == []
+
+
+def test_where_float32_does_not_fit_the_matrices_stay_in_the_16_bits_of_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_chain_model(tmp_path / "base")
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(base / "model.safetensors").items()}
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    recipe, run = make_trained_run(tmp_path, base, export={"types": ["f16"], "check_prompts": 2})
+    plain, _heard = exported(recipe, run)
+    float32 = sum(4 * tensor.numel() for tensor in tensors.values())
+    monkeypatch.setattr(stage, "memory", lambda: hardware.Memory(2**40, float32 - 1))
+    kept: list[Any] = []
+
+    def heard(base: Any, **how: Any) -> Any:
+        kept.append(how["storage"])
+        return load_model(base, **how)
+
+    monkeypatch.setattr(stage, "load_model", heard)
+    other = recipe.model_copy(update={"export": recipe.export.model_copy(update={"check_tokens": 31})})
+    lean, _heard = exported(other, run)
+    assert kept == [torch.bfloat16]
+    assert [rung["loss"] for rung in lean.ladder[:2]] == pytest.approx([rung["loss"] for rung in plain.ladder[:2]], abs=1e-5)
 
 
 def test_too_little_disk_is_known_before_anything_is_written(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

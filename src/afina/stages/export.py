@@ -61,6 +61,7 @@ READ_CONVERSATIONS = 64  # held-out conversations whose tokens are compared
 ASKED_TO_END = 3  # prompts that a file may try until one answer ends by itself
 SERVED_CONTEXT = 4096
 NEEDS_NONE: tuple[Kind, ...] = ("f32", "f16", "bf16", "q8_0")  # types that an importance matrix does not change
+_SIXTEEN_BITS = {"BF16": torch.bfloat16, "F16": torch.float16}
 TEMPORARY: Kind = "f16"  # written, checked and deleted where no other file can be compared token by token
 
 
@@ -109,12 +110,12 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     held_out = load_conversations(run.stage(PREPARE), "test")
     asked = choose_prompts(held_out, renderer, recipe.export.check_prompts, base.context - recipe.export.check_tokens)
     quantize = recipe.adapter.quantize if tuned.adapter else "none"
-    subject = Subject(base, tuned.base, tuned.adapter, quantize, _device(recipe, weights))
+    storage = _storage(weights)
+    subject = Subject(base, tuned.base, tuned.adapter, quantize, _device(recipe, weights), storage)
 
     def work(folder: Path) -> Outcome:
         largest = max(map(bytes_of_file, plans.values()))  # of the base in one type after the other, to be measured beside it
         require_disk(folder, _bytes(plans) + largest, _("the GGUF files of {name}").format(name=recipe.name))
-        _require_memory(weights)
         for note in next(iter(plans.values())).layout.notes:
             events.warn(NAME, note)
         torch_says = ask_torch(subject, load_rows(run.stage(PREPARE), "test"))
@@ -232,7 +233,12 @@ def _block_matrices(plans: dict[Kind, FilePlan]) -> list[str]:
 def _importance(subject: Subject, rows: Sequence[Row], plans: dict[Kind, FilePlan], events: Events) -> dict[str, Float32]:
     events.info(NAME, _("importance matrix from the training examples"))
     torch_model = load_model(
-        subject.tuned, dtype=torch.float32, device=subject.device, adapter=subject.adapter, attention="eager"
+        subject.tuned,
+        dtype=torch.float32,
+        device=subject.device,
+        adapter=subject.adapter,
+        storage=subject.storage,
+        attention="eager",
     )
     return importance_of(torch_model, rows, next(iter(plans.values())).layout.tensors)
 
@@ -358,6 +364,7 @@ def _references(model: _Model, asked: Sequence[Conversation], events: Events) ->
         device=model.subject.device,
         adapter=model.subject.adapter,
         quantize=model.onto,
+        storage=model.subject.storage,
         attention="eager",  # the plain formula, and the only one that knows Gemma 2's soft caps
     )
     engine = TorchEngine(torch_model, model.renderer.tokenizer, model.renderer.template)
@@ -404,15 +411,33 @@ def _device(recipe: Recipe, weights: MergedWeights) -> torch.device:
     return device
 
 
-def _require_memory(weights: MergedWeights) -> None:
+def _storage(weights: MergedWeights) -> torch.dtype | None:
+    """In what the matrices are kept while torch is asked.
+
+    None for float32, which is faster, where memory suffices for it; else the 16-bit type of the files, from which each is made
+    float32 at each use, with the same result.
+
+    Raises ResourceError where neither fits.
+    """
     found, needed = memory(), _float32_bytes(weights)
-    if found is not None and found.available_bytes < needed:
-        raise ResourceError(
-            _("checking the export needs the model in float32, {needed} of memory; {free} are free").format(
-                needed=format_bytes(needed), free=format_bytes(found.available_bytes)
-            ),
-            fix=_("close other programs, or export on a machine with more memory"),
-        )
+    if found is None or needed <= found.available_bytes:
+        return None
+    for name, dtype in _SIXTEEN_BITS.items():
+        kept = [2 if weights.dtype(tensor) == name and _is_in_a_layer(tensor) else 4 for tensor in weights.names()]
+        smaller = sum(size * prod(weights.shape(tensor)) for size, tensor in zip(kept, weights.names(), strict=True))
+        if smaller <= found.available_bytes:
+            return dtype
+        needed = min(needed, smaller)
+    raise ResourceError(
+        _("checking the export needs the model in memory, {needed}; {free} are free").format(
+            needed=format_bytes(needed), free=format_bytes(found.available_bytes)
+        ),
+        fix=_("close other programs, or export on a machine with more memory"),
+    )
+
+
+def _is_in_a_layer(tensor: str) -> bool:
+    return tensor.endswith("_proj.weight")
 
 
 def _float32_bytes(weights: MergedWeights) -> int:

@@ -52,13 +52,17 @@ class Torch:
 
 @dataclass(frozen=True)
 class Subject:
-    """The base, and the tuned model: ``tuned`` with ``adapter``, trained on weights in ``quantize``."""
+    """The base, and the tuned model: ``tuned`` with ``adapter``, trained on weights in ``quantize``.
+
+    ``storage``: in what matrices are kept while torch is asked; None for float32, in which it computes in any case.
+    """
 
     base: Base
     tuned: Base
     adapter: Path | None
     quantize: Quantize
     device: torch.device
+    storage: torch.dtype | None = None
 
 
 def ask_torch(subject: Subject, rows: Sequence[Row]) -> Torch:
@@ -75,7 +79,13 @@ def ask_torch(subject: Subject, rows: Sequence[Row]) -> Torch:
 
     def told(base: Base, adapter: Path | None, quantize: Quantize) -> Told:
         model = load_model(
-            base, dtype=torch.float32, device=subject.device, adapter=adapter, quantize=quantize, attention="eager"
+            base,
+            dtype=torch.float32,
+            device=subject.device,
+            adapter=adapter,
+            quantize=quantize,
+            storage=subject.storage,
+            attention="eager",
         )
         logs = [log_probabilities(model, passage.ids, passage.places).numpy() for passage in passages]
         del model
