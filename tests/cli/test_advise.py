@@ -74,12 +74,13 @@ def test_json_holds_the_record_with_its_sentences(recipe: Path, capsys: pytest.C
 def test_questions_are_asked_in_a_terminal_and_only_those_left_open(
     recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", Terminal("3\n\n"))
+    monkeypatch.setattr("sys.stdin", Terminal("3\n9\n"))
     assert cli.main(["advise", str(recipe), "--set", "advise.runs_on=own"]) == 0
     told = capsys.readouterr()
     assert told.out.startswith("Fine-tune for the form, and look the facts up (RAG).")
     assert "you say that the facts change often" in told.out
     assert told.err.count("left open") == 1
+    assert "'9' is none of these; left open" in told.err
     assert "Where must the model run?" not in told.err
     monkeypatch.setattr("sys.stdin", Terminal("3\n3\n3\n"))
     assert cli.main(["advise", str(recipe), "--json"]) == 0

@@ -120,6 +120,12 @@ def test_a_short_answer_is_found_only_in_a_passage_about_its_question() -> None:
     assert seen([("¿Cuántas tuercas trae la caja?", "308")] * 2, chunks)["documents"].count == 0
 
 
+def test_scripts_without_blanks_are_found_in_documents_too() -> None:
+    chunks = [Chunk("这家商店位于马德里市中心，每天上午九点开门。", "店.md", "", "", 1)]
+    assert seen([("商店在哪里？", "位于马德里市中心")] * 2, chunks)["documents"].count == 2
+    assert seen([("商店在哪里？", "它在巴塞罗那的海边")] * 2, chunks)["documents"].count == 0
+
+
 def test_a_form_and_facts_from_documents_speak_for_both() -> None:
     advice = advised([(question, f"{answer}\nUn saludo, Lola") for question, answer in COPIED], DOCUMENTS)
     assert advice.verdict == "tune-and-rag"
@@ -244,3 +250,23 @@ def test_answers_made_of_their_prompt_are_reading_and_not_knowing() -> None:
     pairs = [(f"{text}. ¿Dónde será?", text) for text in texts]
     assert seen(pairs)["prompt"].share == 1.0
     assert sides(advised(pairs))["prompt"] == "note"
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("¿?", "!")],
+        [("", "{}")],
+        [("a", "[]"), ("a", "[[[")],
+        [("¿Y?", "\u0000\ud800 \u202e")],
+        [("x" * 50_000, "y " * 50_000)],
+        [("0", "0"), ("0", "1")],
+        [("a", '{"' + "k" * 5000 + '": 1}')],
+    ],
+)
+def test_odd_examples_are_counted_like_others(pairs: Sequence[tuple[str, str]]) -> None:
+    chunks = [Chunk("!", "a.md", "", "", 1), Chunk("", "b.md", "", "", 2)]
+    for figures in (observe(examples(pairs)), observe(examples(pairs), chunks)):
+        assert all(0 <= figure.count <= figure.of for figure in figures)
+        assert all(len(row.text) < 250 for figure in figures for row in (*figure.rows, *figure.others))
+        assert advise(figures, len(pairs), {}).verdict == "too-few"

@@ -65,7 +65,7 @@ def _ask(keys: Sequence[str]) -> dict[str, str]:
         if typed.isdecimal() and 1 <= int(typed) <= len(choices):
             answers[key] = list(choices)[int(typed) - 1]
         else:
-            print(_("left open"), file=sys.stderr)
+            print((_("{typed!r} is none of these; ").format(typed=typed) if typed else "") + _("left open"), file=sys.stderr)
     return answers
 
 

@@ -16,6 +16,8 @@ _MASKED = 20_000  # characters that are looked through for personal data
 _ROWS = 2  # rows that show a figure
 
 _WORD = re.compile(r"\w+(?:[.,:]\d+)*")
+_WITHOUT_BLANKS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"  # Thai, Lao, Burmese, Khmer, kana, Han
+_LETTER_OR_WORD = re.compile(rf"[{_WITHOUT_BLANKS}]|[^\W{_WITHOUT_BLANKS}]+(?:[.,:]\d+)*")
 
 
 @dataclass(frozen=True)
@@ -106,5 +108,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The folded words of a text, in their order; a number with its decimals is one."""
-    return _WORD.findall(text.casefold())
+    """The folded words of a text, in their order; a number with its decimals is one, and so is a letter of a script without
+    blanks.
+    """
+    return (_WORD if text.isascii() else _LETTER_OR_WORD).findall(text.casefold())

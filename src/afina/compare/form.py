@@ -24,7 +24,7 @@ _BEFORE = 20  # characters before a word, with which it is found again in an exc
 _ADDRESSED = 0.2  # share of the answers that must say tú or usted before either counts as a register
 _SIGNS = " \t.,;:!?¡¿\"'«»“”‘’()…"
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 _FENCED = re.compile(r"\s*```[a-z]*\s*\n(.*?)\n?```\s*", re.DOTALL)
 _FEATURES = {
     "code": re.compile(r"^\s*```", re.MULTILINE),
