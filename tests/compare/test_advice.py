@@ -190,6 +190,24 @@ def test_values_that_the_question_brings_along_are_no_facts() -> None:
     assert "price" not in seen(sums)
 
 
+@pytest.mark.parametrize(
+    ("kind", "texts", "others"),
+    [
+        ("price", ["Cuesta 3 €", "It is $5.20", "Son 12,95 euros", "20 pesos"], ["Son 3 cajas", "el euro", "5 centimeters"]),
+        (
+            "date",
+            ["el 3 de marzo", "on March 3", "3rd of may", "2026-11-26", "Desde 1/2/24", "el 3.4.2025"],
+            ["10/1.25=8", "3/4 de taza", "en marzo", "0.40 / 0.05", "versión 1.2.3"],
+        ),
+        ("time", ["a las 9:30", "at 5 pm", "10 a.m."], ["2:1", "versión 1:2:3", "5 amigos"]),
+        ("contact", ["Mira www.tienda.es", "https://tienda.es", "Escribe a lola@tienda.es"], ["wwwoofer", "@lola"]),
+    ],
+)
+def test_what_may_change_is_known_by_its_form(kind: str, texts: Sequence[str], others: Sequence[str]) -> None:
+    assert seen([("¿Y?", text) for text in texts])[kind].count == len(texts)
+    assert kind not in seen([("¿Y?", text) for text in others])
+
+
 def test_facts_that_change_often_do_not_concern_labels() -> None:
     assert advised(LABELS, facts_change="often").verdict == "tune"
     assert "facts_change" not in advised(LABELS).unanswered
