@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from afina import __version__
-from afina.cli import chat, compare, demo, deploy, doctor, draft, export, new, plan, prepare, report, run, serve, train
+from afina.cli import advise, chat, compare, demo, deploy, doctor, draft, export, new, plan, prepare, report, run, serve, train
 from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError
 from afina.core.interrupt import was_interrupted
 from afina.core.threads import let_threads_sleep
@@ -27,6 +27,7 @@ COMMANDS = (
     doctor,
     new,
     draft,
+    advise,
     prepare,
     plan,
     train,

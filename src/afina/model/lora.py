@@ -291,7 +291,8 @@ def quantize_linear(model: PreTrainedModel, kind: Kind, device: torch.device) ->
         owner = model.get_submodule(parent)
         dense = owner.get_submodule(child)
         if isinstance(dense, nn.Linear):
-            moved = dense.to(device)
+            # What is there already stays: a dry run's weights have no data that torch could move.
+            moved = dense if dense.weight.device == device else dense.to(device)
             setattr(owner, child, FrozenLinear(moved.weight, kind, moved.bias))
 
 

@@ -105,6 +105,15 @@ class Data(_Section):
     split: Split = Split()
 
 
+class Advise(_Section):
+    facts_change: Literal["unknown", "never", "sometimes", "often"] = "unknown"
+    """How often what the answers say stops being true (prices, opening hours). `afina advise` asks where it is unknown."""
+    prompt_budget: Literal["unknown", "short", "long"] = "unknown"
+    """short: each request must be cheap or quick. long: instructions and examples may go along with each of them."""
+    runs_on: Literal["unknown", "own", "anywhere"] = "unknown"
+    """own: it must run on machines of yours, so the model is small. anywhere: a large hosted model may answer too."""
+
+
 class Adapter(_Section):
     method: Literal["lora", "full"] = "lora"
     """lora: two small matrices beside each weight. full: every weight of a small model, at a tenth of the learning rate."""
@@ -243,6 +252,7 @@ class Recipe(_Section):
     chat_template: Annotated[str, Field(min_length=1)] = "auto"
     """auto: the base's own, or plain where it has none. plain, chatml, or a .jinja file."""
     data: Data
+    advise: Advise = Advise()
     adapter: Adapter = Adapter()
     train: Train = Train()
     compare: Compare = Compare()
