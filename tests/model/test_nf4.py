@@ -5,6 +5,7 @@ from __future__ import annotations
 import bitsandbytes.functional
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from afina.core.errors import ResourceError
 from afina.model import nf4
@@ -38,3 +39,10 @@ def test_only_a_gpu_needs_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     nf4.require_nf4(torch.device("cpu"))
     with pytest.raises(ResourceError, match="needs the package bitsandbytes on a GPU"):
         nf4.require_nf4(torch.device("cuda"))
+
+
+def test_a_dry_run_s_weight_has_parts_of_the_same_sizes() -> None:
+    weight = torch.randn(300, 1000)
+    with FakeTensorMode():
+        pretended = encode(torch.empty(300, 1000))
+    assert [(part.shape, part.dtype) for part in pretended] == [(part.shape, part.dtype) for part in encode(weight)]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from afina.core.errors import ResourceError
@@ -61,8 +62,13 @@ def encode(weight: Tensor) -> NF4:
     device = weight.device
     flat = weight.detach().reshape(-1)
     levels = torch.tensor(_LEVELS, device=device)
-    parts = [_encode_blocks(flat[start : start + _AT_ONCE], levels) for start in range(0, len(flat), _AT_ONCE)]
-    codes, scales = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    if isinstance(flat, FakeTensor):  # a dry run: one stretch for the memory that it takes meanwhile, and room for all
+        _encode_blocks(flat[:_AT_ONCE], levels)
+        blocks = -(-len(flat) // BLOCK)
+        codes, scales = levels.new_empty(blocks * BLOCK // 2, dtype=torch.uint8), levels.new_empty(blocks)
+    else:
+        parts = [_encode_blocks(flat[start : start + _AT_ONCE], levels) for start in range(0, len(flat), _AT_ONCE)]
+        codes, scales = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
     mean = scales.mean()
     scale_codes, scale_scales = _encode_scales(scales - mean)
     pairs = torch.stack([levels.repeat_interleave(16), levels.repeat(16)], 1)  # (256, 2)
