@@ -44,5 +44,5 @@ def test_only_a_gpu_needs_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dry_run_s_weight_has_parts_of_the_same_sizes() -> None:
     weight = torch.randn(300, 1000)
     with FakeTensorMode():
-        pretended = encode(torch.empty(300, 1000))
-    assert [(part.shape, part.dtype) for part in pretended] == [(part.shape, part.dtype) for part in encode(weight)]
+        pretended = nf4.encode(torch.empty(300, 1000))
+    assert [(part.shape, part.dtype) for part in pretended] == [(part.shape, part.dtype) for part in nf4.encode(weight)]
