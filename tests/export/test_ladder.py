@@ -197,5 +197,20 @@ def test_a_token_that_is_all_but_impossible_has_a_log_probability_too(base: Base
     merged, template = MergedWeights(Checkpoint(folder)), choose_template("auto", tokenizer)
     write_gguf(tmp_path / "m.gguf", base=sure, weights=merged, tokenizer=tokenizer, template=template, kind="f32", name="shop")
     with LlamaServer(tmp_path / "m.gguf", context=256, exact=True) as server:
-        got = server.log_probability(list(range(3, 15)), unlikely)
+        likely = max(server.log_probabilities(list(range(3, 15)), 5).items(), key=lambda pair: pair[1])
+        got = server.log_probability(list(range(3, 15)), unlikely, likely)
     assert got == pytest.approx(max(float(logs[unlikely]), -60.0), rel=1e-2)
+
+
+def test_places_before_which_half_a_character_or_an_end_is_likeliest_are_told_too(base: Base, tmp_path: Path) -> None:
+    """llama.cpp answers without probabilities where it would say a part of a character."""
+    tokenizer = Tokenizer.load(base.folder)
+    weights, template = MergedWeights(Checkpoint(base.folder)), choose_template("auto", tokenizer)
+    write_gguf(tmp_path / "m.gguf", base=base, weights=weights, tokenizer=tokenizer, template=template, kind="f32", name="shop")
+    passages = [Passage(tuple((7 * row + place) % 300 + 3 for place in range(20)), tuple(range(1, 20))) for row in range(8)]
+    model = load_model(base, dtype=torch.float32, device=torch.device("cpu"))
+    want = told_by_torch([log_probabilities(model, one.ids, one.places).numpy() for one in passages], passages)
+    with LlamaServer(tmp_path / "m.gguf", context=256, exact=True) as server:
+        got = told_by_llama(server, passages, int(base.config["vocab_size"]))
+    assert closeness(want, got).divergence < 1e-6
+    assert np.concatenate(got.losses) == pytest.approx(np.concatenate(want.losses), abs=1e-3)

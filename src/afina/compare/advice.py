@@ -22,7 +22,7 @@ from afina.compare.figure import Example, Figure
 from afina.compare.form import form_figures
 from afina.compare.knowledge import knowledge_figures
 from afina.data.documents.document import Chunk
-from afina.data.survey import FEW
+from afina.data.enough import FEW
 
 Verdict = Literal["tune", "tune-and-rag", "rag", "prompt", "too-few", "contradicting", "measure"]
 Side = Literal["tune", "rag", "prompt", "wait", "note"]

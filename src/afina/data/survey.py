@@ -21,9 +21,6 @@ from afina.data.duplicates import SIMILAR, Groups, jaccard, similar_pairs, words
 from afina.data.split import mixed
 from afina.data.store import SIDES, Store, Traits
 
-FEWEST, FEW = 50, 100  # examples below which it is no use, and below which it seldom is
-GOOD, MANY = 200, 500  # where a style or a form is usually learned
-
 _LIMIT_STEP = 64  # an automatic limit is rounded up to a multiple of this
 _FAR = 5.0  # robust standard deviations of the logarithm of the length from which on a row is an outlier,
 _FAR_TIMES = 8.0  # and so many times longer or shorter than the median it must be besides

@@ -97,7 +97,8 @@ def told_by_llama(server: LlamaServer, passages: Sequence[Passage], vocabulary: 
             before, token = passage.ids[:place], passage.ids[place]
             told = server.log_probabilities(before, TOP)
             found, values = np.array(list(told), np.int64), np.array(list(told.values()), np.float64)
-            of_row.append(-(told[token] if token in told else server.log_probability(before, token)))
+            likeliest = max(told.items(), key=lambda pair: pair[1])
+            of_row.append(-(told[token] if token in told else server.log_probability(before, token, likeliest)))
             ids.append(found)
             logs.append(values)
         losses.append(np.array(of_row))

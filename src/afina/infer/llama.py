@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -33,6 +34,7 @@ START_S = 60.0
 LOG_LINES = 8
 LEAST_LIKELY = -60.0  # nats; what is less likely than that is as good as impossible
 _RAISED, _RAISED_AMONG = (12.0, 24.0, 36.0, 48.0), 64  # nats; likeliest tokens among which a raised one is looked for
+_SURE = 25.0  # nats by which a token is raised that shall be said
 # The most probable token and nothing else; of two equal ones the lower id, as torch's argmax has it.
 GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "repeat_penalty": 1.0}
 ENDS: dict[str, Finish] = {"eos": "stop", "word": "stop", "limit": "length", "none": "length"}
@@ -136,28 +138,31 @@ class LlamaServer:
         """
         return {int(token["id"]): float(token["logprob"]) for token in self._likeliest(prompt_ids, most)}
 
-    def log_probability(self, prompt_ids: Sequence[int], token: int) -> float:
+    def log_probability(self, prompt_ids: Sequence[int], token: int, likely: tuple[int, float]) -> float:
         """Of ``token``, one that is not among the likeliest, to follow ``prompt_ids``; at least ``LEAST_LIKELY``.
 
-        llama.cpp tells the likeliest tokens only. So the token's logit is raised by b until it is one of them, and that is
-        undone: of p' = p e^b / (1 - p + p e^b) the inverse is p = p' / (p' + (1 - p') e^b).
+        llama.cpp tells the likeliest tokens only. So the token's logit is raised by b until it is one of them. Probabilities then
+        are others, but their ratio to that of a ``likely`` one, whose log-probability is known, is e^b times what it was.
         """
+        other, known = likely
         for raised in _RAISED:
+            biases = {token: raised, self._plain: raised + _SURE}
             body = {
                 "prompt": list(prompt_ids),
                 "n_predict": 1,
                 "n_probs": _RAISED_AMONG,
                 "temperature": 1.0,
                 "samplers": ["temperature"],
-                "logit_bias": [[token, raised]],
+                "logit_bias": list(biases.items()),
                 "post_sampling_probs": True,
                 "cache_prompt": True,
                 "response_fields": ["completion_probabilities"],
             }
             (place,) = self.request("POST", "/completion", body)["completion_probabilities"]
-            share = next((float(one["prob"]) for one in place["top_probs"] if one["id"] == token), 0.0)
-            if share:
-                return max(math.log(share / (share + (1 - share) * math.exp(raised))), LEAST_LIKELY)
+            shares = {int(one["id"]): float(one["prob"]) for one in place["top_probs"]}
+            if shares.get(token) and shares.get(other):
+                ratio = math.log(shares[token]) - biases[token] - math.log(shares[other]) + biases.get(other, 0.0)
+                return max(ratio + known, LEAST_LIKELY)
         return LEAST_LIKELY
 
     def first_words(self, prompt_ids: Sequence[int], most: int) -> dict[bytes, float]:
@@ -232,17 +237,26 @@ class LlamaServer:
             raise self._lost(_("it ended by itself"))
 
     def _likeliest(self, prompt_ids: Sequence[int], most: int) -> list[dict[str, Any]]:
+        """Before any rule: that a plain token is made sure to be said changes no probability here, but a part of a character, or an
+        end, would be told without any.
+        """
         body = {
             **GREEDY,
             "prompt": list(prompt_ids),
             "n_predict": 1,
             "n_probs": most,
+            "logit_bias": [[self._plain, 1000.0]],
             "cache_prompt": True,
             "response_fields": ["completion_probabilities"],
         }
         (place,) = self.request("POST", "/completion", body)["completion_probabilities"]
         found: list[dict[str, Any]] = place["top_logprobs"]
         return found
+
+    @cached_property
+    def _plain(self) -> int:
+        """A token that is a whole character and no end."""
+        return self.tokenize("a")[-1]
 
     def _complete(self, prompt_ids: list[int], max_new_tokens: int) -> Any:
         body = {

@@ -16,12 +16,13 @@ from afina.core.units import format_count
 from afina.data.clean.checks import PERSONAL, Action, checks
 from afina.data.clean.personal import mask
 from afina.data.conversation import Conversation, Done
+from afina.data.enough import FEW, FEWEST, GOOD, MANY
 from afina.data.findings import Findings
 from afina.data.kinds import kinds
 from afina.data.read.examples import FileReading
 from afina.data.render import Renderer, segments
 from afina.data.store import SIDES, Store
-from afina.data.survey import FEW, FEWEST, GOOD, MANY, Pair, Survey
+from afina.data.survey import Pair, Survey
 from afina.model.base import Base
 from afina.recipe.recipe import Recipe
 from afina.report import prepared
