@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 from afina.compare.comparison import Performance, compare_performances, save_comparison, score_answers
+from afina.compare.prompts import Asked
 from afina.core.events import Events, Metric, StageFinished, StageStarted
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
@@ -17,7 +18,6 @@ from afina.infer.answer import Answer
 from afina.measure.intervals import Interval
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
-from tests.fakes.rows import row_of
 
 PATTERN = r"(Buenas|Hello)[.,].+(Un saludo|Best wishes), Ferretería Lola\."
 _THINGS = [
@@ -143,7 +143,7 @@ def _train(run: RunFolder, events: Events, _examples: int) -> tuple[float, str]:
 def _compare(run: RunFolder, _events: Events, examples: int) -> tuple[float, str]:
     chance = random.Random(2)
     questions = conversations(examples)
-    rows = [row_of(tuple(range(26)), (False, *[True] * 25), question.source) for question in questions]
+    asked = [Asked(question, prompt_tokens=31) for question in questions]
     tuned = [
         question.answer if chance.random() < 0.7 else question.answer.replace("12,50", "11,90").replace("30 days", "a month")
         for question in questions
@@ -154,15 +154,16 @@ def _compare(run: RunFolder, _events: Events, examples: int) -> tuple[float, str
         for _question in questions
     ]
     performances = [
-        Performance("prompt", rambles, [(25 * chance.gauss(3.3, 0.3), 25) for _question in questions]),
+        Performance("prompt", rambles, [(25 * chance.gauss(3.3, 0.3), 25) for _question in questions], asked),
         Performance(
             "tuned",
             [Answer(text, tuple(range(24)), "stop", 0.03) for text in tuned],
             [(25 * chance.gauss(0.84, 0.2), 25) for _question in questions],
+            asked,
         ),
     ]
     scored = score_answers(performances, questions, PATTERN)
-    comparison = compare_performances(performances, scored, rows, questions, pattern=PATTERN, resamples=2000, seed=7)
+    comparison = compare_performances(performances, scored, questions, pattern=PATTERN, resamples=2000, seed=7)
     outputs = save_comparison(run.stage("compare"), comparison, questions, scored)
     run.finish("compare", inputs={"train": "1"}, result={"examples": examples}, seconds=14.2, outputs=outputs)
     return 14.2, "held-out loss 3.31 → 0.84; style obeyed 0 % → 97 % (83–99 %)"

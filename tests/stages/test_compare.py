@@ -35,7 +35,7 @@ def write_examples(folder: Path, count: int = 60) -> None:
 
 
 def recipe(folder: Path, base: Path, **compare: object) -> Recipe:
-    settings = {"max_new_tokens": 40, "resamples": 200, "pattern": "the .*", **compare}
+    settings = {"contenders": ["prompt", "tuned"], "max_new_tokens": 40, "resamples": 200, "pattern": "the .*", **compare}
     return validate(
         {
             "name": "probe",

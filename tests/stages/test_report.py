@@ -53,7 +53,7 @@ def test_one_held_out_example_has_values_and_no_intervals(tmp_path: Path) -> Non
     run = write_run(tmp_path / "soporte", through="compare", examples=1)
     page = gather(recipe(), run)
     assert page.measures[0].values[0][1] == "one example"
-    assert page.measures[0].verdict == "too close to tell"
+    assert page.measures[0].against[0].verdict == "too close to tell"
     assert read(report(recipe(), run, Events()).path.read_text(encoding="utf-8")).text.count("one example") >= 6
 
 

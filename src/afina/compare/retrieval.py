@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import bm25s
 import numpy as np
@@ -60,6 +60,7 @@ def _stems(text: str, language: str) -> list[str]:
     return [_stem(word, language) for word in words(text)]
 
 
+@lru_cache(maxsize=200_000)  # words repeat
 def _stem(word: str, language: str) -> str:
     """The word without accents and, where Snowball knows the language, without its ending."""
     bare = unicodedata.normalize("NFC", unicodedata.normalize("NFD", word).translate(_ACCENTS))
