@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
+from afina.compare.contenders import Contender, HeldOut, Knowledge, Task, give, perform_all
 from afina.compare.prompts import MOST_EXAMPLES, WORDINGS, Examples, Passage, Passages, Room, answers_in
 from afina.core.errors import DataError
+from afina.core.events import Events
 from afina.data.conversation import Conversation, Message, Source
 from afina.data.render import Limits, Renderer
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
-from tests.fakes.models import write_tokenizer
+from afina.model.base import open_folder
+from tests.fakes.models import write_model, write_tokenizer
 
 SYSTEM = Message("system", "Eres el asistente de la tienda.")
 QUESTION = "¿Cuánto cuesta el martillo rojo?"
@@ -197,3 +203,34 @@ def test_an_empty_index_is_one_error(renderer: Renderer) -> None:
         Passages([], room(renderer), "prepare/chunks.jsonl")
     with pytest.raises(DataError, match="training examples"):
         Examples([], room(renderer))
+
+
+# ── the loss ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_loss_is_that_of_the_expected_answer_behind_the_contenders_own_prompt(tmp_path: Path) -> None:
+    """Beside transformers' own loss of the same answer with the prompt masked."""
+    base = open_folder(write_model(tmp_path / "base"), "base")
+    tokenizer = Tokenizer.load(base.folder)
+    desk = Room(Renderer.build(choose_template("auto", tokenizer), tokenizer), base.context, 4)
+    held_out = [ASKED, talk("¿Y los clavos?", "2 €", 2, Message("user", "Hola"), Message("assistant", "Hola."))]
+    rows = [row for one in held_out for row in desk.renderer.rows(one, Limits(512)).rendered[0].rows]
+    given = give(["plain", "examples"], HeldOut(held_out, held_out, rows, False), Knowledge(TRAINING, (), ""), desk)
+    task = Task(desk.renderer, given, 4, torch.float32, torch.device("cpu"))
+    contenders = [Contender("prompt", base, None), Contender("few_shot", base, None, "examples")]
+    plain, few = perform_all(contenders, task, Events())
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
+    examples = Examples(TRAINING, desk)
+    for conversation, (plain_loss, plain_count), (loss, count) in zip(held_out, plain.losses, few.losses, strict=True):
+        expected = 0.0
+        for part in answers_in(conversation, last_only=False):
+            asked = examples.ask(part).conversation
+            prompt = desk.renderer.prompt_ids(asked.prompt)
+            answer = [*tokenizer.encode(part.answer), desk.renderer.end_of_turn_id]
+            labels = torch.tensor([[-100] * len(prompt) + answer])
+            with torch.no_grad():
+                expected += float(model(input_ids=torch.tensor([prompt + answer]), labels=labels).loss) * len(answer)
+        assert loss == pytest.approx(expected, rel=1e-4)
+        assert count == plain_count
+        assert loss != pytest.approx(plain_loss, rel=1e-3)

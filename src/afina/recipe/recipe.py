@@ -197,8 +197,8 @@ class Compare(_Section):
         Annotated[tuple[Literal["prompt", "few_shot", "rag", "tuned", "tuned+rag"], ...], Field(min_length=1)] | Literal["auto"]
     ) = "auto"
     """prompt: the base model as it is. few_shot: with similar training examples before the question. rag: with passages found in
-    data.documents, or in training examples where there are none. tuned: the trained model, tuned+rag with passages. auto: all of
-    them, those with passages where there are documents."""
+    data.documents, or in the training examples where there are none. tuned, tuned+rag: the trained model, as it is and with
+    passages. auto: prompt, few_shot, tuned; where there are documents all five."""
     examples: Annotated[int, Field(ge=2)] = 100
     """At most this many held-out examples are answered."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 256

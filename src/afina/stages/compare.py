@@ -162,9 +162,10 @@ def _tell_of_prompts(given: Mapping[Way, Given], contenders: Sequence[Contender]
         asked = given[contender.way].asked
         if contender.way == "plain":
             continue
-        text = _("{contender}: {shown:g} found texts before a question, {tokens:g} tokens a prompt (medians)")
+        what = _("examples") if contender.way == "examples" else _("passages")
+        text = _("{contender}: {shown:g} {what} before a question, {tokens:g} tokens a prompt (medians)")
         shown, tokens = median(len(one.shown) for one in asked), median(one.prompt_tokens for one in asked)
-        events.info(NAME, text.format(contender=title(contender.name), shown=shown, tokens=tokens))
+        events.info(NAME, text.format(contender=title(contender.name), shown=shown, what=what, tokens=tokens))
         if without := sum(not one.shown and one.left_out > 0 for one in asked):
             text = _("{contender}: before {count} of {all} questions there is no room for what was found; {fix}")
             fix = _("lower compare.max_new_tokens or data.chunk_characters, or take a base with a longer context")
