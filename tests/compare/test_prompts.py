@@ -234,3 +234,10 @@ def test_the_loss_is_that_of_the_expected_answer_behind_the_contenders_own_promp
         assert loss == pytest.approx(expected, rel=1e-4)
         assert count == plain_count
         assert loss != pytest.approx(plain_loss, rel=1e-3)
+
+
+@pytest.mark.parametrize("language", WORDINGS)
+def test_the_guide_shows_the_wording_as_it_is(language: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / language / "comparing.md"
+    quoted = " ".join(line.removeprefix("> ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("> "))
+    assert WORDINGS[language].instruction in quoted

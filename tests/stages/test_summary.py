@@ -3,8 +3,7 @@ from afina.stages.summary import MetricLine, Summary
 
 
 def summary_of(*contenders: str) -> str:
-    first, *others = contenders
-    verdicts = dict(zip(others, ["better", "worse", "too close to tell", "better"], strict=False))
+    verdicts = dict(zip(contenders[1:], ["better", "worse", "too close to tell", "better"], strict=False))
     line = MetricLine("f1", "word F1", {name: Interval(0.5, 0.4, 0.6) for name in contenders}, verdicts)
     prompts = {name: 31.0 + 400 * place for place, name in enumerate(contenders)}
     return Summary("x", 30, 30, (line,), prompts, {"a.gguf": 1024}, {"train": 1.0}, "embedded", "¿?", "!").as_text()
