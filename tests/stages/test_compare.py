@@ -150,6 +150,10 @@ def test_documents_without_a_passage_are_an_error_before_any_model_is_loaded(tra
     try:
         with pytest.raises(DataError, match=r"chunks\.jsonl: there is no word to be found among 0 texts"):
             compare(recipe(folder, base, contenders=["prompt", "rag"]), run, Events(listeners=(heard.append,)))
+        chunks.unlink()
+        with pytest.raises(DataError, match=r"data\.documents were not read when") as caught:
+            compare(recipe(folder, base, contenders=["prompt", "rag"]), run, Events(listeners=(heard.append,)))
+        assert caught.value.fix == "afina run probe"
     finally:
         chunks.write_bytes(kept)
     assert not any(isinstance(event, Progress) for event in heard)

@@ -120,7 +120,7 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
             inputs={
                 "afina": __version__,
                 "train": fingerprint.of_stage(trained),
-                "recipe": fingerprint.of_settings(settings, seed),
+                "recipe": fingerprint.of_settings(settings, seed, names, bool(recipe.data.documents)),
                 "hardware": f"{device.type} {dtype_name}",
             },
             plan=_("{contenders} on {held_out} held-out examples, {questions} of them answered; {dtype} on {device}").format(
@@ -144,6 +144,11 @@ def _knowledge(recipe: Recipe, folder: Path, *, with_passages: bool) -> Knowledg
     if not recipe.data.documents:
         pairs = [Passage(f"{asked_in(example.messages)}\n{example.answer}", str(example.source)) for example in examples]
         return Knowledge(examples, pairs, _("training examples"))
+    if not (folder / CHUNKS).is_file():
+        raise DataError(
+            _("{path} is not there: data.documents were not read when the examples were prepared").format(path=folder / CHUNKS),
+            fix=f"afina run {recipe.name}",
+        )
     lines = (folder / CHUNKS).read_text(encoding="utf-8").split("\n")
     chunks = [Chunk(**json.loads(line)) for line in lines if line]
     passages = [Passage(chunk.text, f"{Path(chunk.document).name}, {chunk.place}") for chunk in chunks]
