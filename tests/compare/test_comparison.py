@@ -13,13 +13,15 @@ from afina.compare.comparison import (
     Comparison,
     Performance,
     Scored,
+    by_conversation,
     choose_questions,
     compare_performances,
     load_comparison,
     save_comparison,
     score_answers,
 )
-from afina.compare.contenders import choose_contenders
+from afina.compare.contenders import choose_contenders, names_of
+from afina.compare.prompts import Asked
 from afina.data.conversation import Conversation, Message, Source
 from afina.data.render import Row
 from afina.infer.answer import Answer
@@ -40,25 +42,25 @@ def row(number: int, tokens: int) -> Row:
 
 def performance(name: str, texts: Sequence[str], losses: Sequence[tuple[float, int]], finish: str = "stop") -> Performance:
     answers = [Answer(text, tuple(range(len(text))), "stop" if finish == "stop" else "length", 0.5) for text in texts]
-    return Performance(name, answers, list(losses))
+    asked = [Asked(conversation(number), prompt_tokens=20 + number) for number in range(len(texts))]
+    return Performance(name, answers, list(losses), asked)
 
 
-def shop(count: int = 30) -> tuple[list[Conversation], list[Row], list[Performance]]:
+def shop(count: int = 30) -> tuple[list[Conversation], list[Performance]]:
     """A base that knows nothing of the style, and a tuned model that obeys it but for the last answer."""
     questions = [conversation(number) for number in range(count)]
-    rows = [row(number, 5 + number % 3) for number in range(count)]
     chance = random.Random(0)
-    tokens = [row.trained_tokens for row in rows]
+    tokens = [5 + number % 3 for number in range(count)]
     base = performance("prompt", ["no sé"] * count, [(3 * n + chance.random(), n) for n in tokens], finish="length")
     obeying = [question.answer for question in questions[:-1]]
     tuned = performance("tuned", [*obeying, "no sé"], [(0.5 * n + chance.random(), n) for n in tokens])
-    return questions, rows, [base, tuned]
+    return questions, [base, tuned]
 
 
 def compared(pattern: str | None = PATTERN, count: int = 30) -> tuple[Comparison, list[Conversation], list[list[Scored]]]:
-    questions, rows, performances = shop(count)
+    questions, performances = shop(count)
     scored = score_answers(performances, questions, pattern)
-    comparison = compare_performances(performances, scored, rows, questions, pattern=pattern, resamples=500, seed=7)
+    comparison = compare_performances(performances, scored, questions, pattern=pattern, resamples=500, seed=7)
     return comparison, questions, scored
 
 
@@ -76,28 +78,23 @@ def test_a_tuned_model_that_learned_the_style_is_better_in_every_metric() -> Non
 
 def test_the_loss_is_a_mean_over_tokens_and_not_over_examples() -> None:
     questions = [conversation(0), conversation(1)]
-    rows = [row(0, 1), row(1, 9)]
     performances = [performance("prompt", ["a", "b"], [(10.0, 1), (9.0, 9)])]
     scored = score_answers(performances, questions, None)
-    comparison = compare_performances(performances, scored, rows, questions, pattern=None, resamples=200, seed=1)
+    comparison = compare_performances(performances, scored, questions, pattern=None, resamples=200, seed=1)
     assert comparison.interval("loss", "prompt").value == pytest.approx(1.9)
     assert comparison.trained_tokens == 10
 
 
 def test_the_rows_of_one_conversation_are_one_example() -> None:
-    questions = [conversation(0), conversation(1)]
     rows = [row(0, 2), row(0, 3), row(1, 4)]
-    performances = [performance("prompt", ["a", "b"], [(2.0, 2), (3.0, 3), (4.0, 4)])]
-    scored = score_answers(performances, questions, None)
-    comparison = compare_performances(performances, scored, rows, questions, pattern=None, resamples=200, seed=1)
-    assert (comparison.held_out, comparison.trained_tokens) == (2, 9)
+    assert by_conversation(rows, [(2.0, 2), (3.5, 3), (4.0, 4)]) == [(5.5, 5), (4.0, 4)]
 
 
 def test_two_equal_contenders_are_too_close_to_tell() -> None:
-    questions, rows, (base, _tuned) = shop()
-    performances = [base, Performance("tuned", base.answers, base.losses)]
+    questions, (base, _tuned) = shop()
+    performances = [base, replace(base, contender="tuned")]
     scored = score_answers(performances, questions, PATTERN)
-    comparison = compare_performances(performances, scored, rows, questions, pattern=PATTERN, resamples=200, seed=7)
+    comparison = compare_performances(performances, scored, questions, pattern=PATTERN, resamples=200, seed=7)
     assert {cell.verdict for cell in comparison.differences} == {"too close to tell"}
 
 
@@ -110,9 +107,7 @@ def test_an_answer_on_which_the_pattern_never_ends_counts_as_not_obeying(monkeyp
     questions = [conversation(0), conversation(1)]
     performances = [performance("prompt", ["a" * 60, "aab"], [(1.0, 1), (1.0, 1)])]
     scored = score_answers(performances, questions, "(a+)+b")
-    comparison = compare_performances(
-        performances, scored, [row(0, 1), row(1, 1)], questions, pattern="(a+)+b", resamples=100, seed=1
-    )
+    comparison = compare_performances(performances, scored, questions, pattern="(a+)+b", resamples=100, seed=1)
     assert comparison.undecided == 1
     assert comparison.interval("pattern", "prompt").value == 0.5
 
@@ -154,3 +149,48 @@ def test_the_base_comes_first_whatever_the_recipe_says() -> None:
     both = choose_contenders(("tuned", "prompt"), base, other, adapter)
     assert [(c.name, c.base, c.adapter) for c in both] == [("prompt", base, None), ("tuned", other, adapter)]
     assert choose_contenders(("tuned",), base, other, adapter) == both[1:]
+
+
+def test_several_contenders_are_each_measured_against_the_first(tmp_path: Path) -> None:
+    questions, (base, tuned) = shop()
+    knowing = replace(tuned, contender="rag", asked=[replace(asked, prompt_tokens=400) for asked in tuned.asked])
+    performances = [base, replace(base, contender="few_shot"), knowing, tuned]
+    scored = score_answers(performances, questions, PATTERN)
+    comparison = compare_performances(performances, scored, questions, pattern=PATTERN, resamples=200, seed=7)
+    verdicts = {(cell.contender, cell.against): cell.verdict for cell in comparison.differences if cell.metric == "loss"}
+    assert verdicts == {
+        ("few_shot", "prompt"): "too close to tell",
+        ("rag", "prompt"): "better",
+        ("tuned", "prompt"): "better",
+    }
+    assert [medians.prompt_tokens for medians in comparison.typical] == [34.5, 34.5, 400, 34.5]
+    save_comparison(tmp_path, comparison, questions, scored)
+    assert load_comparison(tmp_path) == comparison
+
+
+def test_an_answer_to_a_longer_prompt_keeps_that_prompt_and_its_sources(tmp_path: Path) -> None:
+    questions, (base, tuned) = shop()
+    longer = replace(questions[0], messages=(Message("user", "> a passage\n\nQuestion: …"), questions[0].messages[-1]))
+    asked = [replace(tuned.asked[0], conversation=longer, shown=("prices.md, line 1",)), *tuned.asked[1:]]
+    performances = [base, replace(tuned, contender="rag", asked=asked)]
+    scored = score_answers(performances, questions, None)
+    comparison = compare_performances(performances, scored, questions, pattern=None, resamples=200, seed=7)
+    save_comparison(tmp_path, comparison, questions, scored)
+    line = json.loads((tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert line["answers"]["rag"]["shown"] == ["prices.md, line 1"]
+    assert line["answers"]["rag"]["prompt"][0]["content"].startswith("> a passage")
+    assert "prompt" not in line["answers"]["prompt"], "the plain prompt stands once"
+
+
+def test_passages_are_for_those_who_have_documents() -> None:
+    assert names_of("auto", documents=False) == ("prompt", "few_shot", "tuned")
+    assert names_of("auto", documents=True) == ("prompt", "few_shot", "rag", "tuned", "tuned+rag")
+    assert names_of(("prompt", "rag"), documents=False) == ("prompt", "rag")
+    every = choose_contenders(names_of("auto", documents=True), resolve_base("tiny"), resolve_base("tiny"), Path("adapter"))
+    assert [(one.name, one.adapter is not None, one.way) for one in every] == [
+        ("prompt", False, "plain"),
+        ("few_shot", False, "examples"),
+        ("rag", False, "passages"),
+        ("tuned", True, "plain"),
+        ("tuned+rag", True, "passages"),
+    ]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from afina.compare.comparison import Performance, compare_performances, save_comparison, score_answers
+from afina.compare.prompts import Asked
 from afina.core.events import Events, Metric, StageFinished, StageStarted
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
@@ -17,7 +20,6 @@ from afina.infer.answer import Answer
 from afina.measure.intervals import Interval
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
-from tests.fakes.rows import row_of
 
 PATTERN = r"(Buenas|Hello)[.,].+(Un saludo|Best wishes), Ferretería Lola\."
 _THINGS = [
@@ -58,8 +60,8 @@ def conversations(count: int) -> list[Conversation]:
     return made
 
 
-def write_run(folder: Path, *, through: str = "deploy", examples: int = 30) -> RunFolder:
-    """A run with its stages up to and with ``through`` finished."""
+def write_run(folder: Path, *, through: str = "deploy", examples: int = 30, contenders: Sequence[str] = ()) -> RunFolder:
+    """A run with its stages up to and with ``through`` finished; ``contenders`` stand between base and tuned model."""
     run = RunFolder(folder)
     run.root.mkdir(parents=True)
     write_atomic(run.recipe_path, to_yaml(recipe(run.name)))
@@ -69,12 +71,12 @@ def write_run(folder: Path, *, through: str = "deploy", examples: int = 30) -> R
         for name, write in zip(names[: names.index(through) + 1], stages, strict=False):
             events.emit(StageStarted(name, "…"))
             run.stage(name).mkdir()
-            seconds, summary = write(run, events, examples)
+            seconds, summary = write(run, events, examples, contenders)
             events.emit(StageFinished(name, seconds, summary))
     return run
 
 
-def _prepare(run: RunFolder, _events: Events, examples: int) -> tuple[float, str]:
+def _prepare(run: RunFolder, _events: Events, examples: int, _contenders: Sequence[str]) -> tuple[float, str]:
     folder = run.stage("prepare")
     refused = [
         *(("too-long", f"data/tienda.jsonl:{41 + 7 * n}", f"{530 + 11 * n} tokens; at most 512 fit") for n in range(17)),
@@ -99,7 +101,7 @@ def _prepare(run: RunFolder, _events: Events, examples: int) -> tuple[float, str
     return 0.84, "240 to train on, 30 to choose by, 30 held out; 15,204 tokens, 40% of them trained; 19 rows left out"
 
 
-def _train(run: RunFolder, events: Events, _examples: int) -> tuple[float, str]:
+def _train(run: RunFolder, events: Events, _examples: int, _contenders: Sequence[str]) -> tuple[float, str]:
     chance = random.Random(1)
     steps, every = 180, 15
     best = (4.2, 0)
@@ -140,10 +142,10 @@ def _train(run: RunFolder, events: Events, _examples: int) -> tuple[float, str]:
     )
 
 
-def _compare(run: RunFolder, _events: Events, examples: int) -> tuple[float, str]:
+def _compare(run: RunFolder, _events: Events, examples: int, contenders: Sequence[str]) -> tuple[float, str]:
     chance = random.Random(2)
     questions = conversations(examples)
-    rows = [row_of(tuple(range(26)), (False, *[True] * 25), question.source) for question in questions]
+    asked = [Asked(question, prompt_tokens=31) for question in questions]
     tuned = [
         question.answer if chance.random() < 0.7 else question.answer.replace("12,50", "11,90").replace("30 days", "a month")
         for question in questions
@@ -153,22 +155,29 @@ def _compare(run: RunFolder, _events: Events, examples: int) -> tuple[float, str
         Answer((_RAMBLE * 3)[: chance.randint(20, 250)], tuple(range(chance.randint(30, 64))), "length", 0.05)
         for _question in questions
     ]
+    losses = [(25 * chance.gauss(3.3, 0.3), 25) for _question in questions]
+    prompts = [
+        Asked(replace(question, messages=(Message("user", "> a passage"), *question.messages)), 420, ("a.md, line 1",))
+        for question in questions
+    ]
     performances = [
-        Performance("prompt", rambles, [(25 * chance.gauss(3.3, 0.3), 25) for _question in questions]),
+        Performance("prompt", rambles, losses, asked),
+        *(Performance(name, rambles, losses, prompts) for name in contenders),
         Performance(
             "tuned",
             [Answer(text, tuple(range(24)), "stop", 0.03) for text in tuned],
             [(25 * chance.gauss(0.84, 0.2), 25) for _question in questions],
+            asked,
         ),
     ]
     scored = score_answers(performances, questions, PATTERN)
-    comparison = compare_performances(performances, scored, rows, questions, pattern=PATTERN, resamples=2000, seed=7)
+    comparison = compare_performances(performances, scored, questions, pattern=PATTERN, resamples=2000, seed=7)
     outputs = save_comparison(run.stage("compare"), comparison, questions, scored)
     run.finish("compare", inputs={"train": "1"}, result={"examples": examples}, seconds=14.2, outputs=outputs)
     return 14.2, "held-out loss 3.31 → 0.84; style obeyed 0 % → 97 % (83–99 %)"
 
 
-def _export(run: RunFolder, _events: Events, _examples: int) -> tuple[float, str]:
+def _export(run: RunFolder, _events: Events, _examples: int, _contenders: Sequence[str]) -> tuple[float, str]:
     files = [run.stage("export") / f"{run.name}-{kind}.gguf" for kind in ("f16", "q8_0")]
     for file, size in zip(files, (300_000, 160_000), strict=True):
         write_atomic(file, b"\0" * size)
@@ -183,6 +192,6 @@ def _export(run: RunFolder, _events: Events, _examples: int) -> tuple[float, str
     return 6.1, "f16 and q8_0; 8 prompts give torch's greedy tokens"
 
 
-def _deploy(run: RunFolder, _events: Events, _examples: int) -> tuple[float, str]:
+def _deploy(run: RunFolder, _events: Events, _examples: int, _contenders: Sequence[str]) -> tuple[float, str]:
     run.finish("deploy", inputs={"export": "1"}, result={}, seconds=1.2, outputs=[])
     return 1.2, "the embedded llama.cpp answered and ended by itself"

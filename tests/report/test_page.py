@@ -14,6 +14,7 @@ NOTHING_YET = Page(
     facts=(("base", "tiny"),),
     contenders=(),
     measures=(),
+    costs=(),
     comparison_notes=(),
     exchanges=(),
     curve=None,

@@ -10,7 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afina.report.plots import Branch, Curve, Estimate, averaged, estimates, histogram, loss_curve, number, river, ticks
+from afina.report.drawing import MARKS
+from afina.report.plots import (
+    SHAPES,
+    Branch,
+    Curve,
+    Estimate,
+    averaged,
+    estimates,
+    histogram,
+    key,
+    loss_curve,
+    number,
+    river,
+    ticks,
+)
 from tests.report.reading import read
 
 sizes = st.floats(1e-4, 1e6)
@@ -115,10 +129,13 @@ def test_an_estimate_has_its_dot_at_its_value_and_its_whisker_from_end_to_end() 
     assert shares("tuned whisker") == [0.8, 0.95]
 
 
-def test_the_shapes_of_base_and_tuned_differ_and_not_only_their_colours() -> None:
-    drawings = [estimates([Estimate("a", 0.5, 0.4, 0.6, mark)], 0, 1, ()) for mark in ("base", "tuned")]
-    curves = ["C" in re.findall(r"<defs>.*?</defs>", drawing)[0] for drawing in drawings]
-    assert curves == [True, False], "a circle and a diamond"
+def test_no_two_contenders_have_the_same_shape_whatever_their_colours() -> None:
+    drawings = [estimates([Estimate("a", 0.5, 0.4, 0.6, mark)], 0, 1, ()) for mark in SHAPES]
+    outlines = [re.findall(r"<defs>.*?</defs>", re.sub(r' id="\w+"', "", drawing))[0] for drawing in drawings]
+    assert len({re.sub(r"(stroke|fill)[^;]*;?", "", outline) for outline in outlines}) == len(SHAPES) == len(MARKS)
+    assert len({re.sub(r' class="[^"]*"', "", key(mark)) for mark in SHAPES}) == len(SHAPES)
+    colours = [set(re.findall(r"var\(--([a-z-]+)\)", drawing)) - {"paper", "line"} for drawing in drawings]
+    assert colours == [{mark} for mark in MARKS], "each has the colour of its own name"
 
 
 def test_an_interval_without_end_reaches_the_edges_and_has_no_end_marks() -> None:

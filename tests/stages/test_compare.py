@@ -8,7 +8,7 @@ from afina.core.errors import DataError, RecipeError
 from afina.core.events import Event, Events, Notice, Progress, StageFinished, StageSkipped
 from afina.core.files import sha256_of
 from afina.core.run import RunFolder
-from afina.data.store import SIDES, SIDES_FILE, load_side, save_sides
+from afina.data.store import SIDES, SIDES_FILE, load_conversations, load_side, save_sides
 from afina.recipe.load import validate
 from afina.recipe.recipe import Recipe
 from afina.stages.compare import compare, summary
@@ -32,15 +32,20 @@ def write_examples(folder: Path, count: int = 60) -> None:
         for number in range(count)
     ]
     (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "houses.md").write_text("# Houses\n\nThe hammer is in the red house.\n", encoding="utf-8")
 
 
 def recipe(folder: Path, base: Path, **compare: object) -> Recipe:
-    settings = {"max_new_tokens": 40, "resamples": 200, "pattern": "the .*", **compare}
+    settings = {"contenders": ["prompt", "tuned"], "max_new_tokens": 40, "resamples": 200, "pattern": "the .*", **compare}
     return validate(
         {
             "name": "probe",
             "base": str(base),
-            "data": {"examples": [str(folder / "examples.jsonl")], "split": {"val": 0.1, "test": 0.4}},
+            "data": {
+                "examples": [str(folder / "examples.jsonl")],
+                "documents": [str(folder / "houses.md")],
+                "split": {"val": 0.1, "test": 0.4},
+            },
             "adapter": {"rank": 8, "alpha": 16},
             "train": {"max_steps": 30, "epochs": 30, "learning_rate": 0.02, "batch_tokens": 512, "micro_tokens": 512},
             "compare": settings,
@@ -91,6 +96,74 @@ def test_the_summary_names_loss_and_style_of_both(trained: tuple[Path, Path, Run
     text = summary(comparison)
     assert text.startswith("held-out loss ")
     assert "style obeyed 0 % → 100 % (80–100 %)" in text
+
+
+def test_all_five_contenders_answer_the_same_questions_with_prompts_of_their_own(
+    trained: tuple[Path, Path, RunFolder],
+) -> None:
+    folder, base, run = trained
+    heard: list[Event] = []
+    five = recipe(folder, base, contenders="auto", examples=3, max_new_tokens=3)
+    comparison = compare(five, run, Events(listeners=(heard.append,))).comparison
+    assert comparison.contenders == ("prompt", "few_shot", "rag", "tuned", "tuned+rag")
+    assert {cell.against for cell in comparison.differences} == {"prompt"}
+    plain, few, rag, tuned, tuned_rag = (medians.prompt_tokens for medians in comparison.typical)
+    assert plain == tuned < few
+    assert plain < rag == tuned_rag
+    told = [event.text for event in heard if isinstance(event, Notice)]
+    assert f"few-shot: 5 examples before a question, {few:g} tokens a prompt (medians)" in told
+    assert summary(comparison).startswith("held-out loss base ")
+
+    test_side = {str(talk.source) for talk in load_conversations(run.stage("prepare"), "test")}
+    lines = [json.loads(line) for line in (run.stage("compare") / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {line["source"] for line in lines} < test_side
+    for line in lines:
+        examples = line["answers"]["few_shot"]["shown"]
+        assert len(examples) == 5
+        assert not test_side.intersection(examples), "held-out rows are never shown"
+        assert line["answers"]["rag"]["shown"] == ["houses.md, § Houses"]
+        assert "> The hammer is in the red house." in line["answers"]["tuned+rag"]["prompt"][-1]["content"]
+
+    page = report(five, run, Events()).path.read_text(encoding="utf-8")
+    assert "tuned + RAG" in page
+    assert "what was asked" in page
+
+
+def test_without_documents_passages_are_training_answers(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    rag = recipe(folder, base, contenders=["rag"], examples=3, max_new_tokens=3)
+    alone = rag.model_copy(update={"data": rag.data.model_copy(update={"documents": ()})})
+    compare(alone, run, Events())
+    lines = [json.loads(line) for line in (run.stage("compare") / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    training = {str(talk.source) for talk in load_conversations(run.stage("prepare"), "train")}
+    assert all(line["answers"]["rag"]["shown"] for line in lines)
+    assert training.issuperset(source for line in lines for source in line["answers"]["rag"]["shown"])
+    assert all(f"> {ANSWER}" in line["answers"]["rag"]["prompt"][-1]["content"] for line in lines)
+
+
+def test_documents_without_a_passage_are_an_error_before_any_model_is_loaded(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    chunks = run.stage("prepare") / "chunks.jsonl"
+    kept = chunks.read_bytes()
+    chunks.write_bytes(b"")
+    heard: list[Event] = []
+    try:
+        with pytest.raises(DataError, match=r"chunks\.jsonl: there is no word to be found among 0 texts"):
+            compare(recipe(folder, base, contenders=["prompt", "rag"]), run, Events(listeners=(heard.append,)))
+        chunks.unlink()
+        with pytest.raises(DataError, match=r"data\.documents were not read when") as caught:
+            compare(recipe(folder, base, contenders=["prompt", "rag"]), run, Events(listeners=(heard.append,)))
+        assert caught.value.fix == "afina run probe"
+    finally:
+        chunks.write_bytes(kept)
+    assert not any(isinstance(event, Progress) for event in heard)
+
+
+def test_questions_without_room_for_what_was_found_are_told(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    heard: list[Event] = []
+    compare(recipe(folder, base, contenders=["rag"], examples=2, max_new_tokens=400), run, Events(listeners=(heard.append,)))
+    assert any(isinstance(event, Notice) and "before 2 of 2 questions there is no room" in event.text for event in heard)
 
 
 def test_one_contender_alone_has_numbers_and_no_differences(trained: tuple[Path, Path, RunFolder]) -> None:

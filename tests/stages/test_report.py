@@ -53,7 +53,7 @@ def test_one_held_out_example_has_values_and_no_intervals(tmp_path: Path) -> Non
     run = write_run(tmp_path / "soporte", through="compare", examples=1)
     page = gather(recipe(), run)
     assert page.measures[0].values[0][1] == "one example"
-    assert page.measures[0].verdict == "too close to tell"
+    assert page.measures[0].against[0].verdict == "too close to tell"
     assert read(report(recipe(), run, Events()).path.read_text(encoding="utf-8")).text.count("one example") >= 6
 
 
@@ -138,3 +138,34 @@ def test_answers_come_from_the_file_line_by_line(run: RunFolder) -> None:
     path.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
     page = read(report(recipe(), run, Events()).path.read_text(encoding="utf-8"))
     assert "línea 1\u2028línea 2␀" in page.text
+
+
+def test_five_contenders_have_a_shape_a_column_and_a_verdict_each(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "soporte", through="compare", contenders=("few_shot", "rag", "tuned+rag"))
+    page = gather(recipe(), run)
+    assert [mark for mark, _title in page.contenders] == ["base", "few", "rag", "tuned-rag", "tuned"]
+    assert page.headline.startswith("On 30 held-out examples, against base: few-shot better in 0 of 6 measures, too close")
+    assert page.headline.endswith("; tuned better in 6 of 6 measures.")
+    assert [against.verdict for against in page.measures[0].against] == ["too close to tell"] * 3 + ["better"]
+    assert page.costs[0].values == ("31", "420", "420", "420", "31")
+    text = report(recipe(), run, Events()).path.read_text(encoding="utf-8")
+    shown = read(text)
+    assert len(shown.all("span", "told")) == 6 * 4, "six measures, four contenders against the base"
+    for mark in ("base", "few", "rag", "tuned-rag", "tuned"):
+        assert f'class="{mark} dot"' in text
+    assert shown.text.count("what was asked") == 3 * 30
+    assert "tokens a prompt" in shown.text
+
+
+def test_two_contenders_keep_their_difference_in_a_column(run: RunFolder) -> None:
+    shown = read(report(recipe(), run, Events()).path.read_text(encoding="utf-8"))
+    assert shown.all("span", "told") == []
+    assert "difference" in shown.text
+    assert "what was asked" not in shown.text
+
+
+def test_two_contenders_of_which_none_is_tuned_have_a_headline_with_their_names(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "soporte", through="compare")
+    path = run.stage("compare") / "result.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"tuned"', '"rag"'), encoding="utf-8")
+    assert gather(recipe(), run).headline == "On 30 held-out examples, against base: RAG better in 6 of 6 measures."

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afina.core.files import read_json, write_atomic, write_json
 from afina.core.translation import _
-from afina.data.conversation import Conversation
+from afina.data.conversation import Conversation, Source
 from afina.data.render import Row
 from afina.infer.answer import Answer
 from afina.measure.intervals import (
@@ -27,17 +27,23 @@ from afina.measure.intervals import (
 from afina.measure.metrics import Metric, chrf, exact_match, metrics, token_f1
 from afina.measure.pattern import obeys
 
+if TYPE_CHECKING:
+    from afina.compare.prompts import Asked
+
 RESULT = "result.json"
 ANSWERS = "answers.jsonl"
 
 
 @dataclass(frozen=True)
 class Performance:
-    """What a contender did: an answer to each question; for each row the summed loss of its trained tokens, and their number."""
+    """What a contender did: an answer to each question, which it was ``asked`` so; for each held-out conversation the summed
+    loss of its trained tokens, and their number.
+    """
 
     contender: str
     answers: list[Answer]
     losses: list[tuple[float, int]]
+    asked: Sequence[Asked]
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Typical:
-    """Medians over a contender's answers: tokens (the end token included), characters, and seconds as one of a batch."""
+    """Medians over a contender's answers: tokens of its prompts; of its answers tokens (the end token included), characters, and
+    seconds as one of a batch.
+    """
 
     contender: str
+    prompt_tokens: float
     tokens: float
     characters: float
     seconds: float
@@ -99,17 +108,31 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Scored:
-    """An answer and its number in each metric of answers; ``undecided`` where the pattern took too long."""
+    """An answer, what was asked, and its number in each metric of answers; ``undecided`` where the pattern took too long."""
 
     contender: str
     answer: Answer
+    asked: Asked
     scores: dict[str, float]
     undecided: bool
 
 
 def title(contender: str) -> str:
     """A contender's name for the user."""
-    return {"prompt": _("base"), "tuned": _("tuned")}[contender]
+    return {
+        "prompt": _("base"),
+        "few_shot": _("few-shot"),
+        "rag": _("RAG"),
+        "tuned": _("tuned"),
+        "tuned+rag": _("tuned + RAG"),
+    }[contender]
+
+
+def in_a_row(values: Mapping[str, str]) -> str:
+    """``3.21 → 0.84`` of two contenders; ``base 3.21, few-shot 2.90, tuned 0.84`` of more."""
+    if len(values) <= 2:
+        return " → ".join(values.values())
+    return ", ".join(f"{title(name)} {value}" for name, value in values.items())
 
 
 def choose_questions(conversations: Sequence[Conversation], most: int, seed: int) -> list[Conversation]:
@@ -128,7 +151,7 @@ def score_answers(
 def _scored(performance: Performance, questions: Sequence[Conversation], pattern: str | None) -> list[Scored]:
     obeyed = obeys(pattern, [answer.text for answer in performance.answers]) if pattern is not None else None
     scored = []
-    for place, (answer, question) in enumerate(zip(performance.answers, questions, strict=True)):
+    for place, (answer, asked, question) in enumerate(zip(performance.answers, performance.asked, questions, strict=True)):
         scores = {
             "exact": exact_match(answer.text, question.answer),
             "f1": token_f1(answer.text, question.answer),
@@ -137,26 +160,24 @@ def _scored(performance: Performance, questions: Sequence[Conversation], pattern
         }
         if obeyed is not None:
             scores["pattern"] = float(obeyed[place] is True)
-        scored.append(Scored(performance.contender, answer, scores, obeyed is not None and obeyed[place] is None))
+        undecided = obeyed is not None and obeyed[place] is None
+        scored.append(Scored(performance.contender, answer, asked, scores, undecided))
     return scored
 
 
 def compare_performances(
     performances: Sequence[Performance],
     scored: Sequence[Sequence[Scored]],
-    rows: Sequence[Row],
     questions: Sequence[Conversation],
     *,
     pattern: str | None,
     resamples: int,
     seed: int,
 ) -> Comparison:
-    """The comparison; the first contender is the one that the others are compared with.
-
-    A conversation's rows (a template that rewrites earlier turns gives several) are one example.
-    """
+    """The comparison; the first contender is the one that the others are compared with."""
     answered = {metric: [[answer.scores[metric] for answer in answers] for answers in scored] for metric in scored[0][0].scores}
-    losses, tokens = _losses(performances, rows)
+    losses = [[total for total, _count in performance.losses] for performance in performances]
+    tokens = [count for _total, count in performances[0].losses]
     measured, differences = [], []
     for metric in metrics(with_pattern=pattern is not None):
         values = losses if metric.name == "loss" else answered[metric.name]
@@ -189,25 +210,22 @@ def compare_performances(
     )
 
 
-def _losses(performances: Sequence[Performance], rows: Sequence[Row]) -> tuple[list[list[float]], list[int]]:
-    """The summed loss of each conversation, for each contender, and each conversation's trained tokens."""
-    places = {source: place for place, source in enumerate(dict.fromkeys(row.source for row in rows))}
-    tokens = [0] * len(places)
-    for row, (_total, count) in zip(rows, performances[0].losses, strict=True):
-        tokens[places[row.source]] += count
-    losses = []
-    for performance in performances:
-        sums = [0.0] * len(places)
-        for row, (total, _count) in zip(rows, performance.losses, strict=True):
-            sums[places[row.source]] += total
-        losses.append(sums)
-    return losses, tokens
+def by_conversation(rows: Sequence[Row], losses: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """The summed loss and the trained tokens of each conversation, whose rows are one example: a template that rewrites earlier
+    turns gives several, and so does a prompt of its own for each answer.
+    """
+    sums: dict[Source, tuple[float, int]] = {}
+    for row, (loss, count) in zip(rows, losses, strict=True):
+        total, tokens = sums.get(row.source, (0.0, 0))
+        sums[row.source] = (total + loss, tokens + count)
+    return list(sums.values())
 
 
 def _typical(performance: Performance) -> Typical:
     answers = performance.answers
     return Typical(
         performance.contender,
+        prompt_tokens=median(asked.prompt_tokens for asked in performance.asked),
         tokens=median(len(answer.ids) for answer in answers),
         characters=median(len(answer.text) for answer in answers),
         seconds=median(answer.seconds for answer in answers),
@@ -223,7 +241,7 @@ def save_comparison(
             "source": str(question.source),
             "prompt": [asdict(message) for message in question.prompt],
             "expected": question.answer,
-            "answers": {answers[place].contender: _answer_record(answers[place]) for answers in scored},
+            "answers": {answers[place].contender: _answer_record(answers[place], question) for answers in scored},
         }
         for place, question in enumerate(questions)
     ]
@@ -235,15 +253,20 @@ def save_comparison(
     return [folder / RESULT, folder / ANSWERS]
 
 
-def _answer_record(scored: Scored) -> dict[str, Any]:
-    answer = scored.answer
-    return {
+def _answer_record(scored: Scored, question: Conversation) -> dict[str, Any]:
+    """The answer; where something stood before the question, also what it was and the whole prompt."""
+    answer, asked = scored.answer, scored.asked
+    record: dict[str, Any] = {
         "text": answer.text,
         "finish": answer.finish,
+        "prompt_tokens": asked.prompt_tokens,
         "tokens": len(answer.ids),
         "seconds": round(answer.seconds, 4),
         "scores": {name: round(score, 6) for name, score in scored.scores.items()},
     }
+    if asked.conversation.prompt != question.prompt:
+        record |= {"shown": list(asked.shown), "prompt": [asdict(message) for message in asked.conversation.prompt]}
+    return record
 
 
 def load_comparison(folder: Path) -> Comparison:

@@ -229,18 +229,19 @@ class Renderer:
                     return Finding(conversation.source, "special-token", reason)
                 findings = (Finding(conversation.source, "special-token", reason, "changed"),)
         if findings:
-            checked = replace(conversation, messages=tuple(map(self._escaped, conversation.messages)))
+            messages = [replace(message, content=self.escaped(message.content)) for message in conversation.messages]
+            checked = replace(conversation, messages=tuple(messages))
         try:
             return Draft(checked, self._texts(checked, limits.last_only, prove), findings)
         except DataError as error:
             return Finding(conversation.source, "template", error.what)
 
-    def _escaped(self, message: Message) -> Message:
-        """The message with a blank inside each special token (``< |im_end|>``), so that it is text like any other."""
-        content = message.content
+    def escaped(self, text: str) -> str:
+        """The text with a blank inside each special token (``< |im_end|>``), so that it is text like any other."""
+        content = text
         while token := self.tokenizer.special_in(content):
             content = content.replace(token, f"{token[0]} {token[1:]}")
-        return replace(message, content=content)
+        return content
 
     def _texts(self, conversation: Conversation, last_only: bool, prove: bool) -> tuple[_Text, ...]:
         messages = conversation.messages

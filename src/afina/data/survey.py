@@ -18,6 +18,7 @@ from afina.core.translation import _
 from afina.data.clean.checks import Action
 from afina.data.conversation import Done, Finding
 from afina.data.duplicates import SIMILAR, Groups, jaccard, similar_pairs, words
+from afina.data.enough import FEW, FEWEST, GOOD, MANY
 from afina.data.split import mixed
 from afina.data.store import SIDES, Store, Traits
 

@@ -237,8 +237,8 @@ class LlamaServer:
             raise self._lost(_("it ended by itself"))
 
     def _likeliest(self, prompt_ids: Sequence[int], most: int) -> list[dict[str, Any]]:
-        """Before any rule: that a plain token is made sure to be said changes no probability here, but a part of a character, or an
-        end, would be told without any.
+        """Before any rule. A plain token is made sure to be said, which changes none of these probabilities: with a part of a
+        character, or an end, none would be told.
         """
         body = {
             **GREEDY,

@@ -202,8 +202,12 @@ class Train(_Section):
 
 
 class Compare(_Section):
-    contenders: Annotated[tuple[Literal["prompt", "tuned"], ...], Field(min_length=1)] = ("prompt", "tuned")
-    """prompt: the base model with the plain prompt. tuned: the trained model."""
+    contenders: (
+        Annotated[tuple[Literal["prompt", "few_shot", "rag", "tuned", "tuned+rag"], ...], Field(min_length=1)] | Literal["auto"]
+    ) = "auto"
+    """prompt: the base model as it is. few_shot: with similar training examples before the question. rag: with passages found in
+    data.documents, or in the training examples where there are none. tuned, tuned+rag: the trained model, as it is and with
+    passages. auto: prompt, few_shot, tuned; where there are documents all five."""
     examples: Annotated[int, Field(ge=2)] = 100
     """At most this many held-out examples are answered."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 256

@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 _TEXT = 12  # pixels
 
+MARKS = ("base", "few", "rag", "tuned", "tuned-rag")  # of the contenders
+
 # Colours that nobody would choose stand for the names of the style sheet until the drawing is written.
 _COLOURS = {
-    name: f"#0a0b{number:02x}" for number, name in enumerate(("ink", "soft", "line", "base", "tuned", "paper", "bad"), 16)
+    name: f"#0a0b{number:02x}"
+    for number, name in enumerate(("ink", "soft", "line", "base", "tuned", "paper", "bad", "few", "rag", "tuned-rag"), 16)
 }
-INK, SOFT, LINE, BASE, TUNED, PAPER, BAD = _COLOURS.values()
+INK, SOFT, LINE, BASE, TUNED, PAPER, BAD, FEW, RAG, TUNED_RAG = _COLOURS.values()
 
 
 @contextmanager
@@ -112,7 +115,7 @@ def drawing(figure: Figure, spoken: str, kind: str | None = None) -> Markup:
 
 
 _OWN_NAMES = frozenset({"training", "validation", "best", "halo", "mark", "trunk", "branch", "grid"}) | {
-    f"{mark} {part}" for mark in ("base", "tuned") for part in ("whisker", "end", "dot")
+    f"{mark} {part}" for mark in MARKS for part in ("whisker", "end", "dot")
 }
 
 

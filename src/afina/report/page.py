@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,8 +19,17 @@ SHOWN_ROWS = 200  # refused rows listed for each reason
 
 
 @dataclass(frozen=True)
+class Against:
+    """A contender's difference from the first one, its interval, and what it allows to say."""
+
+    difference: str
+    interval: str
+    verdict: Literal["better", "worse", "too close to tell"]
+
+
+@dataclass(frozen=True)
 class Measure:
-    """A line of the table: one metric, an estimate for each contender, and what their difference says."""
+    """A line of the table: one metric, an estimate for each contender, and how all but the first stand against the first."""
 
     title: str
     explanation: str
@@ -30,13 +39,23 @@ class Measure:
     high: float
     grid: tuple[float, ...]
     ends: tuple[str, str]  # what stands below the two ends of the axis
-    difference: tuple[str, str] | None
-    verdict: Literal["better", "worse", "too close to tell"] | None
+    against: tuple[Against, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A line below the measures: what an answer takes, a number for each contender."""
+
+    title: str
+    explanation: str
+    values: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Given:
-    """One contender's answer. ``obeyed`` is None where the recipe has no pattern."""
+    """One contender's answer. ``obeyed`` is None where the recipe has no pattern; ``asked`` holds the turns of a prompt of its
+    own, as role and text.
+    """
 
     contender: str
     mark: str
@@ -44,6 +63,7 @@ class Given:
     obeyed: bool | None
     exact: bool
     ended: bool
+    asked: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,7 @@ class Page:
     facts: tuple[tuple[str, str], ...]  # label and value, at the top
     contenders: tuple[tuple[str, str], ...]  # mark and title
     measures: tuple[Measure, ...]
+    costs: tuple[Cost, ...]
     comparison_notes: tuple[str, ...]
     exchanges: tuple[Exchange, ...]
     curve: Curve | None
@@ -119,7 +140,7 @@ class Page:
 def draw(page: Page) -> str:
     """The whole document."""
     sections = [
-        ("result", _("Base against tuned"), _result(page)),
+        ("result", _("Base against tuned") if len(page.contenders) <= 2 else _("The contenders"), _result(page)),
         ("answers", _("Answers side by side"), _answers(page)),
         ("training", _("Training"), _training(page)),
         ("files", _("What rounding costs"), _ladder(page)),
@@ -135,43 +156,76 @@ def _result(page: Page) -> Markup:
         return _missing(_("The contenders have not been compared yet."), f"afina compare {page.name}")
     legend = element("p", [[key(mark), element("span", title)] for mark, title in page.contenders], class_="legend")
     titles = [title for _mark, title in page.contenders]
-    with_difference = any(measure.difference for measure in page.measures)
+    of_two = len(titles) == 2
     header = element(
         "tr",
         element("th", _("measure"), scope="col"),
         element("th", _("95 % interval"), scope="col"),
         [element("th", title, scope="col", class_="number") for title in titles],
         [element("th", _("difference"), scope="col", class_="number"), element("th", _("verdict"), scope="col", class_="verdict")]
-        if with_difference
+        if of_two
         else None,
     )
-    rows = [_measure(measure, page.contenders) for measure in page.measures]
+    rows = [_measure(measure, titles) for measure in page.measures]
+    costs = [_cost(cost, titles, 2 if of_two else 0) for cost in page.costs]
     return join(
         [
             legend,
-            element("table", element("thead", header), element("tbody", rows), class_="measures"),
+            element(
+                "table",
+                element("thead", header),
+                element("tbody", rows, costs),
+                class_="measures" if len(titles) <= 3 else "measures many",
+            ),
             [element("p", note, class_="note") for note in page.comparison_notes],
         ]
     )
 
 
-def _measure(measure: Measure, contenders: Sequence[tuple[str, str]]) -> Markup:
+def _measure(measure: Measure, titles: Sequence[str]) -> Markup:
+    """The line of a metric. Of two contenders the difference has columns of its own, of more each verdict stands in its cell."""
     plot = [
         estimates(measure.estimates, measure.low, measure.high, measure.grid),
         element("div", element("span", measure.ends[0]), element("span", measure.ends[1]), class_="ends", aria_hidden="true"),
     ]
+    of_two = len(titles) == 2
+    told = [None, *(None if of_two else against for against in measure.against)]
     cells = [
         element("th", element("b", measure.title), element("span", measure.explanation, class_="soft"), scope="row"),
         element("td", plot, class_="plot"),
-        [_number(title, *text) for (_mark, title), text in zip(contenders, measure.values, strict=True)],
+        [_number(title, *text, against) for title, text, against in zip(titles, measure.values, told, strict=True)],
     ]
-    if measure.difference is not None and measure.verdict is not None:
-        cells += [_number(_("difference"), *measure.difference), element("td", _verdict(measure.verdict), class_="verdict")]
+    if of_two:
+        (against,) = measure.against
+        cells += [
+            _number(_("difference"), against.difference, against.interval),
+            element("td", _verdict(against.verdict), class_="verdict"),
+        ]
     return element("tr", *cells)
 
 
-def _number(title: str, value: str, interval: str) -> Markup:
-    return element("td", element("b", value), element("span", interval, class_="soft"), class_="number", data_title=title)
+def _cost(cost: Cost, titles: Sequence[str], left: int) -> Markup:
+    """The line of a cost; ``left`` cells stay empty at its end."""
+    return element(
+        "tr",
+        element("th", element("b", cost.title), element("span", cost.explanation, class_="soft"), scope="row"),
+        element("td", "", class_="plot"),
+        [
+            element("td", element("b", value), class_="number", data_title=title)
+            for title, value in zip(titles, cost.values, strict=True)
+        ],
+        [element("td", "") for _cell in range(left)],
+    )
+
+
+def _number(title: str, value: str, interval: str, against: Against | None = None) -> Markup:
+    verdict = None
+    if against is not None:
+        difference = f"{against.difference} ({against.interval})"
+        verdict = element("span", _verdict(against.verdict), title=difference, class_="told")
+    return element(
+        "td", element("b", value), element("span", interval, class_="soft"), verdict, class_="number", data_title=title
+    )
 
 
 def _verdict(verdict: str) -> Markup:
@@ -201,20 +255,25 @@ def _exchange(number: int, exchange: Exchange) -> Markup:
         element("code", _file_name(exchange.source), title=exchange.source, class_="place"),
         class_="card-head",
     )
-    earlier = None
-    if exchange.earlier:
-        turns = [element("dl", element("dt", role), element("dd", text, dir="auto")) for role, text in exchange.earlier]
-        earlier = element("details", element("summary", _("what came before")), turns, class_="earlier")
+    earlier = _turns(_("what came before"), exchange.earlier)
     answers = [_answer(_("expected"), "expected", exchange.expected, [])]
-    answers += [_answer(given.contender, given.mark, given.text, _marks(given)) for given in exchange.given]
+    answers += [_answer(given.contender, given.mark, given.text, _marks(given), given.asked) for given in exchange.given]
     return element(
         "article",
         head,
         earlier,
         element("p", exchange.question, class_="question", dir="auto"),
-        element("div", answers, class_="columns"),
+        element("div", answers, class_="columns" if len(answers) <= 3 else "columns many"),
         class_="card",
     )
+
+
+def _turns(summary: str, turns: Sequence[tuple[str, str]]) -> Markup | None:
+    """Turns behind a line that opens; nothing where there are none."""
+    if not turns:
+        return None
+    lines = [element("dl", element("dt", role), element("dd", text, dir="auto")) for role, text in turns]
+    return element("details", element("summary", summary), lines, class_="earlier")
 
 
 def _file_name(place: str) -> str:
@@ -222,13 +281,14 @@ def _file_name(place: str) -> str:
     return re.split(r"[\\/]", place)[-1]
 
 
-def _answer(title: str, mark: str, text: str, marks: Sequence[Markup]) -> Markup:
+def _answer(title: str, mark: str, text: str, marks: Sequence[Markup], asked: Sequence[tuple[str, str]] = ()) -> Markup:
     shown = element("div", text, class_="text", dir="auto") if text.strip() else element("div", _("(empty)"), class_="text soft")
     return element(
         "div",
         element("h3", None if mark == "expected" else key(mark), element("span", title)),
         shown,
         element("p", marks, class_="marks") if marks else None,
+        _turns(_("what was asked"), asked),
         class_=f"answer {mark}",
     )
 
@@ -409,16 +469,26 @@ def _missing(text: str, command: str) -> Markup:
 
 
 def headline(verdicts: Sequence[str], examples: int) -> str:
-    """The comparison in a sentence."""
-    better, worse = verdicts.count("better"), verdicts.count("worse")
-    unclear = len(verdicts) - better - worse
-    parts = [
-        _("On {examples} held-out examples the tuned model is better than the base in {better} of {all} measures").format(
-            examples=examples, better=better, all=len(verdicts)
+    """The comparison of base and tuned model in a sentence."""
+    better = _("On {examples} held-out examples the tuned model is better than the base in {better} of {all} measures").format(
+        examples=examples, better=verdicts.count("better"), all=len(verdicts)
+    )
+    return ", ".join([better, *_other_verdicts(verdicts)]) + "."
+
+
+def headline_of_several(verdicts: Mapping[str, Sequence[str]], first: str, examples: int) -> str:
+    """The comparison of other or more contenders: each one's verdicts against the ``first``, by its title."""
+    parts = []
+    for title, told in verdicts.items():
+        better = _("{contender} better in {better} of {all} measures").format(
+            contender=title, better=told.count("better"), all=len(told)
         )
-    ]
-    if worse:
-        parts.append(_("worse in {count}").format(count=worse))
-    if unclear:
-        parts.append(_("too close to tell in {count}").format(count=unclear))
-    return ", ".join(parts) + "."
+        parts.append(", ".join([better, *_other_verdicts(told)]))
+    start = _("On {examples} held-out examples, against {first}").format(examples=examples, first=first)
+    return f"{start}: {'; '.join(parts)}."
+
+
+def _other_verdicts(verdicts: Sequence[str]) -> list[str]:
+    worse, unclear = verdicts.count("worse"), verdicts.count("too close to tell")
+    parts = [_("worse in {count}").format(count=worse)] if worse else []
+    return [*parts, _("too close to tell in {count}").format(count=unclear)] if unclear else parts

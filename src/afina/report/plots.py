@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from afina.core.translation import _
 from afina.core.units import format_count
-from afina.report.drawing import BAD, BASE, INK, LINE, PAPER, SOFT, TUNED, axes_in, drawing, figure_of, label
+from afina.report.drawing import BAD, BASE, FEW, INK, LINE, PAPER, RAG, SOFT, TUNED, TUNED_RAG, axes_in, drawing, figure_of, label
 from afina.report.markup import Markup, element
 
 if TYPE_CHECKING:
@@ -31,13 +31,36 @@ class Curve:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval; ``mark`` is the shape: hollow circle for the base, filled diamond for the tuned model."""
+    """A value with its interval; ``mark`` names its shape in SHAPES."""
 
     label: str
     value: float
     low: float
     high: float
-    mark: str  # base or tuned
+    mark: str
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a contender is drawn. The base model's shapes are hollow, the tuned model's filled; no two have the same outline.
+
+    ``marker`` and ``size`` are matplotlib's, ``outline`` is the same as an element of a legend, 16 pixels square.
+    """
+
+    colour: str
+    marker: str
+    size: float
+    hollow: bool
+    outline: Markup
+
+
+SHAPES = {
+    "base": Shape(BASE, "o", 10, True, element("circle", cx="8", cy="8", r="5")),
+    "few": Shape(FEW, "s", 9, True, element("path", d="M3.5 3.5H12.5V12.5H3.5Z")),
+    "rag": Shape(RAG, "^", 10, True, element("path", d="M8 2.5L13.5 12.5H2.5Z")),
+    "tuned": Shape(TUNED, "D", 9.2, False, element("path", d="M8 1.5L14.5 8L8 14.5L1.5 8Z")),
+    "tuned-rag": Shape(TUNED_RAG, "v", 11, False, element("path", d="M8 14L14.5 3H1.5Z")),
+}
 
 
 @dataclass(frozen=True)
@@ -127,16 +150,21 @@ def estimates(dots: Sequence[Estimate], low: float, high: float, grid: Sequence[
             axes.plot((tick, tick), (0, height), color=LINE, linewidth=1, clip_on=False, gid="grid")
         for place, dot in enumerate(dots):
             y = gap + lane * place + lane / 2
-            colour = BASE if dot.mark == "base" else TUNED
+            shape = SHAPES[dot.mark]
             left, value, right = (min(max(end, low), high) for end in (dot.low, dot.value, dot.high))
-            axes.plot((left, right), (y, y), color=colour, linewidth=2, clip_on=False, gid=f"{dot.mark} whisker")
+            axes.plot((left, right), (y, y), color=shape.colour, linewidth=2, clip_on=False, gid=f"{dot.mark} whisker")
             for end in (dot.low, dot.high):
                 if low <= end <= high:
-                    axes.plot((end, end), (y - 4, y + 4), color=colour, linewidth=1.5, clip_on=False, gid=f"{dot.mark} end")
-            if dot.mark == "base":
-                axes.plot(value, y, "o", markersize=10, mfc=PAPER, mec=colour, mew=2, clip_on=False, gid="base dot")
-            else:
-                axes.plot(value, y, "D", markersize=9.2, mfc=colour, mec=colour, mew=0, clip_on=False, gid="tuned dot")
+                    axes.plot((end, end), (y - 4, y + 4), color=shape.colour, linewidth=1.5, clip_on=False, gid=f"{dot.mark} end")
+            axes.plot(
+                *(value, y, shape.marker),
+                markersize=shape.size,
+                mfc=PAPER if shape.hollow else shape.colour,
+                mec=shape.colour,
+                mew=2 if shape.hollow else 0,
+                clip_on=False,
+                gid=f"{dot.mark} dot",
+            )
         return drawing(figure, "; ".join(dot.label for dot in dots), "estimates")
 
 
@@ -241,9 +269,10 @@ def _bend(axes: Axes, right: float, top: float, bank: float, middle: float, size
 
 def key(mark: str) -> Markup:
     """The shape of a mark, for legends."""
-    shape = element("circle", cx="8", cy="8", r="5") if mark == "base" else element("path", d="M8 1.5L14.5 8L8 14.5L1.5 8Z")
     line = element("line", class_="whisker", x1="0", x2="16", y1="8", y2="8")
-    return element("svg", element("g", line, shape, class_=mark), width="16", height="16", class_="key", aria_hidden="true")
+    return element(
+        "svg", element("g", line, SHAPES[mark].outline, class_=mark), width="16", height="16", class_="key", aria_hidden="true"
+    )
 
 
 # ── what they say to those who cannot see them ────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,8 @@
 STYLE = """
 :root {
   --paper: #fbfaf7; --card: #ffffff; --ink: #22262b; --soft: #5f6670; --line: #e4e1da; --faint: #f1efe9;
-  --base: #6a7078; --tuned: #0e6e63; --good: #1d6b3e; --bad: #a23a1f; --halo: #fbfaf7; --marked: #dcefe9;
+  --base: #6a7078; --few: #8a5a00; --rag: #2f5fa8; --tuned: #0e6e63; --tuned-rag: #7a3f8f;
+  --good: #1d6b3e; --bad: #a23a1f; --halo: #fbfaf7; --marked: #dcefe9;
   --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, "Noto Serif", "DejaVu Serif", serif;
   --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif;
   --mono: ui-monospace, SFMono-Regular, Menlo, Consolas, "Noto Sans Mono", "DejaVu Sans Mono", monospace;
@@ -11,7 +12,8 @@ STYLE = """
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #15181b; --card: #1b1f23; --ink: #e6e4df; --soft: #9ba2ab; --line: #2e3339; --faint: #202428;
-    --base: #a8afb8; --tuned: #62c8b6; --good: #7ccb98; --bad: #f09a80; --halo: #15181b; --marked: #1f3b37;
+    --base: #a8afb8; --few: #d8ad55; --rag: #8fb4ee; --tuned: #62c8b6; --tuned-rag: #cf9fe0;
+    --good: #7ccb98; --bad: #f09a80; --halo: #15181b; --marked: #1f3b37;
   }
 }
 * { box-sizing: border-box; }
@@ -59,6 +61,9 @@ td.number .soft { font-size: .82rem; }
 .measures .plot { width: 27%; min-width: 14rem; padding-left: 1rem; padding-right: 1.75rem; }
 .ladder .plot { width: 16%; min-width: 9rem; padding-left: .6rem; padding-right: 1rem; }
 .measures .verdict { min-width: 6.5rem; max-width: 9rem; padding-left: .6rem; }
+.measures.many th[scope=row] { width: 20%; }
+.measures.many .plot { width: 22%; min-width: 11rem; padding-left: .5rem; padding-right: 1rem; }
+.measures .told .word { white-space: normal; }
 .ends { display: flex; justify-content: space-between; max-width: 22rem; margin: .1rem 0 0;
     padding: 0 .25rem; color: var(--soft); font-size: .72rem;
     line-height: 1; }
@@ -73,10 +78,14 @@ svg { display: block; overflow: visible; }
 svg text { font-family: var(--sans); font-variant-numeric: tabular-nums; }
 svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; stroke-linejoin: round; }
 .estimates { width: 100%; max-width: 22rem; height: auto; }
-.key circle { fill: var(--paper); stroke: var(--base); stroke-width: 2; }
-.key path { fill: var(--tuned); }
-.key .base line { stroke: var(--base); stroke-width: 2; }
-.key .tuned line { stroke: var(--tuned); stroke-width: 2; }
+.key .base { --mark: var(--base); }
+.key .few { --mark: var(--few); }
+.key .rag { --mark: var(--rag); }
+.key .tuned { --mark: var(--tuned); }
+.key .tuned-rag { --mark: var(--tuned-rag); }
+.key line { stroke: var(--mark); stroke-width: 2; }
+.key circle, .key path { fill: var(--paper); stroke: var(--mark); stroke-width: 2; }
+.key .tuned path, .key .tuned-rag path { fill: var(--mark); stroke: none; }
 .key { display: inline-block; flex: none; }
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .6rem; margin: 0 0 1.25rem; font-size: .9rem;
     color: var(--soft); }
@@ -92,12 +101,13 @@ svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; st
 
 .card { margin: 0 0 1.25rem; padding: 1.1rem 1.35rem 1.25rem; background: var(--card); border: 1px solid var(--line);
     border-radius: 8px; }
-.card .key circle { fill: var(--card); }
+.card .key circle, .card .key .few path, .card .key .rag path { fill: var(--card); }
 .card-head { display: flex; align-items: baseline; gap: .75rem; color: var(--soft); font-size: .82rem;
     overflow-wrap: anywhere; }
 .question { margin: .5rem 0 1.1rem; font-family: var(--serif); font-size: 1.12rem; line-height: 1.45;
     white-space: pre-wrap; overflow-wrap: anywhere; }
 .columns { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 1.5rem; }
+.columns.many { grid-auto-flow: row; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); }
 .answer { display: flex; flex-direction: column; }
 .answer h3 { display: flex; align-items: center; gap: .45rem; margin: 0 0 .35rem; color: var(--soft);
     font-size: .82rem; font-weight: 400; }

@@ -1,31 +1,48 @@
-"""Compare: the base with the plain prompt against the tuned model, on held-out examples that training never saw.
+"""Compare: the base as it is, the base with examples or passages before the question, and the tuned model, on held-out examples.
 
-Both run in the type in which the model will be served (16 or 32 bits, the adapter beside the base), never in NF4.
+All run in the type in which the model will be served (16 or 32 bits, the adapter beside the base), never in NF4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from afina import __version__
 from afina.compare.comparison import (
     Comparison,
     choose_questions,
     compare_performances,
+    in_a_row,
     load_comparison,
     save_comparison,
     score_answers,
     title,
 )
-from afina.compare.contenders import STAGE, Task, choose_contenders, perform
+from afina.compare.contenders import (
+    STAGE,
+    Contender,
+    Given,
+    HeldOut,
+    Knowledge,
+    Task,
+    Way,
+    choose_contenders,
+    give,
+    names_of,
+    perform_all,
+)
+from afina.compare.prompts import Passage, Room, asked_in
 from afina.core.errors import DataError, RecipeError
 from afina.core.events import Events
 from afina.core.run import RunFolder
 from afina.core.translation import _
 from afina.core.units import format_share
 from afina.data.conversation import Conversation
+from afina.data.documents.document import Chunk
 from afina.data.store import load_conversations, load_rows
 from afina.measure.intervals import Interval
 from afina.measure.pattern import obeys
@@ -33,8 +50,8 @@ from afina.model.base import resolve_base
 from afina.model.load import choose_device, choose_dtype
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
+from afina.stages.prepare import CHUNKS, build_renderer
 from afina.stages.prepare import NAME as PREPARE
-from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.stages.tuned import tuned_model
 from afina.train.loop import STAGE as TRAIN
@@ -66,21 +83,28 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
             _("{folder} holds no held-out example: there is nothing to compare on").format(folder=run.stage(PREPARE)),
             fix=_("raise data.split.test, or add examples"),
         )
-    questions = [renderer.written(question) for question in choose_questions(held_out, settings.examples, seed)]
+    chosen = choose_questions(held_out, settings.examples, seed)
+    questions = [renderer.written(question) for question in chosen]
     tuned = tuned_model(base, run)
-    contenders = choose_contenders(settings.contenders, base, tuned.base, tuned.adapter)
+    names = names_of(settings.contenders, documents=bool(recipe.data.documents))
+    contenders = choose_contenders(names, base, tuned.base, tuned.adapter)
 
     def work(folder: Path) -> Outcome:
         _check_pattern(settings.pattern, questions, events)
         if len(questions) < _FEW:
             text = _("only {count} held-out examples: wide intervals; more examples or a larger data.split.test narrow them")
             events.warn(NAME, text.format(count=len(questions)))
-        rows = load_rows(run.stage(PREPARE), "test")
-        task = Task(renderer.tokenizer, renderer.template, rows, questions, settings.max_new_tokens, dtype, device)
-        performances = [perform(contender, task, events) for contender in contenders]
+        asked = HeldOut(held_out, chosen, load_rows(run.stage(PREPARE), "test"), recipe.data.turns == "last")
+        room = Room(renderer, base.context, settings.max_new_tokens)
+        ways = [contender.way for contender in contenders]
+        knowledge = _knowledge(recipe, run.stage(PREPARE), with_passages="passages" in ways)
+        given = give(ways, asked, knowledge, room)
+        _tell_of_prompts(given, contenders, events)
+        task = Task(renderer, given, settings.max_new_tokens, dtype, device)
+        performances = perform_all(contenders, task, events)
         scored = score_answers(performances, questions, settings.pattern)
         comparison = compare_performances(
-            performances, scored, rows, questions, pattern=settings.pattern, resamples=settings.resamples, seed=seed
+            performances, scored, questions, pattern=settings.pattern, resamples=settings.resamples, seed=seed
         )
         if comparison.undecided:
             text = _("compare.pattern takes too long: {count} answers are not decided and count as not obeying it")
@@ -96,11 +120,11 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
             inputs={
                 "afina": __version__,
                 "train": fingerprint.of_stage(trained),
-                "recipe": fingerprint.of_settings(settings, seed),
+                "recipe": fingerprint.of_settings(settings, seed, names, bool(recipe.data.documents)),
                 "hardware": f"{device.type} {dtype_name}",
             },
             plan=_("{contenders} on {held_out} held-out examples, {questions} of them answered; {dtype} on {device}").format(
-                contenders=_(" against ").join(title(contender.name) for contender in contenders),
+                contenders=_against(contenders),
                 held_out=len(held_out),
                 questions=len(questions),
                 dtype=dtype_name,
@@ -112,15 +136,57 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
     return CompareResult(load_comparison(run.stage(NAME)), run.stage(NAME))
 
 
+def _knowledge(recipe: Recipe, folder: Path, *, with_passages: bool) -> Knowledge:
+    """The training side, and the chunks of the documents; without documents its questions and answers as passages."""
+    examples = load_conversations(folder, "train")
+    if not with_passages:
+        return Knowledge(examples, (), "")
+    if not recipe.data.documents:
+        pairs = [Passage(f"{asked_in(example.messages)}\n{example.answer}", str(example.source)) for example in examples]
+        return Knowledge(examples, pairs, _("training examples"))
+    if not (folder / CHUNKS).is_file():
+        raise DataError(
+            _("{path} is not there: data.documents were not read when the examples were prepared").format(path=folder / CHUNKS),
+            fix=f"afina run {recipe.name}",
+        )
+    lines = (folder / CHUNKS).read_text(encoding="utf-8").split("\n")
+    chunks = [Chunk(**json.loads(line)) for line in lines if line]
+    passages = [Passage(chunk.text, f"{Path(chunk.document).name}, {chunk.place}") for chunk in chunks]
+    return Knowledge(examples, passages, str(folder / CHUNKS))
+
+
+def _against(contenders: Sequence[Contender]) -> str:
+    """``base against few-shot, tuned``."""
+    first, *others = (title(contender.name) for contender in contenders)
+    return first + (_(" against ") + ", ".join(others) if others else "")
+
+
+def _tell_of_prompts(given: Mapping[Way, Given], contenders: Sequence[Contender], events: Events) -> None:
+    """What stands before the questions, and where nothing does although something was found."""
+    for contender in contenders:
+        asked = given[contender.way].asked
+        if contender.way == "plain":
+            continue
+        what = _("examples") if contender.way == "examples" else _("passages")
+        text = _("{contender}: {shown:g} {what} before a question, {tokens:g} tokens a prompt (medians)")
+        shown, tokens = median(len(one.shown) for one in asked), median(one.prompt_tokens for one in asked)
+        events.info(NAME, text.format(contender=title(contender.name), shown=shown, what=what, tokens=tokens))
+        if without := sum(not one.shown and one.left_out > 0 for one in asked):
+            text = _("{contender}: before {count} of {all} questions there is no room for what was found; {fix}")
+            fix = _("lower compare.max_new_tokens or data.chunk_characters, or take a base with a longer context")
+            events.warn(NAME, text.format(contender=title(contender.name), count=without, all=len(asked), fix=fix))
+
+
 def summary(comparison: Comparison) -> str:
-    """``held-out loss 3.21 → 0.84; style obeyed 0 % → 97 % (93–99 %)``; one number each where one contender stands alone."""
+    """``held-out loss 3.21 → 0.84; style obeyed 0 % → 97 % (93–99 %)``; one number each where one contender stands alone, and
+    with names where there are more than two.
+    """
     told = {metric.name: metric.title for metric in comparison.metrics}
-    losses = [comparison.interval("loss", name) for name in comparison.contenders]
     main = "pattern" if comparison.pattern is not None else "f1"
-    shares = [comparison.interval(main, name) for name in comparison.contenders]
-    loss_text = " → ".join(f"{loss.value:.2f}" for loss in losses)
-    share_text = " → ".join(format_share(share.value) for share in shares)
-    return f"{told['loss']} {loss_text}; {told[main]} {share_text} ({_range(shares[-1])})"
+    losses = {name: f"{comparison.interval('loss', name).value:.2f}" for name in comparison.contenders}
+    shares = {name: format_share(comparison.interval(main, name).value) for name in comparison.contenders}
+    last = _range(comparison.interval(main, comparison.contenders[-1]))
+    return f"{told['loss']} {in_a_row(losses)}; {told[main]} {in_a_row(shares)} ({last})"
 
 
 def _range(interval: Interval) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from afina import __version__
-from afina.compare.comparison import ANSWERS, Comparison, load_comparison, title
+from afina.compare.comparison import ANSWERS, Comparison, in_a_row, load_comparison, title
 from afina.core.events import Events, Metric, StageFinished, StageStarted, read_events
 from afina.core.files import write_atomic
 from afina.core.run import STAGES, Manifest, RunFolder
@@ -23,12 +23,26 @@ from afina.measure.intervals import Interval
 from afina.recipe.load import to_yaml
 from afina.recipe.recipe import Recipe
 from afina.report import plots
-from afina.report.page import KEPT_SHOWN, Exchange, Given, Measure, Page, Side, Stage, Step, draw, headline
+from afina.report.page import (
+    KEPT_SHOWN,
+    Against,
+    Cost,
+    Exchange,
+    Given,
+    Measure,
+    Page,
+    Side,
+    Stage,
+    Step,
+    draw,
+    headline,
+    headline_of_several,
+)
 
 NAME = "report"
 FILE = "report.html"
 PREPARE, TRAIN, COMPARE, EXPORT, _DEPLOY = STAGES  # not from the stages themselves: a page needs no torch
-_BASE = "prompt"
+_MARKS = {"prompt": "base", "few_shot": "few", "rag": "rag", "tuned": "tuned", "tuned+rag": "tuned-rag"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,9 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
         name=run.name,
         headline=_headline(comparison, trained),
         facts=_facts(recipe, manifests, comparison),
-        contenders=tuple((_mark(name), title(name)) for name in comparison.contenders) if comparison else (),
+        contenders=tuple((_MARKS[name], title(name)) for name in comparison.contenders) if comparison else (),
         measures=_measures(comparison) if comparison else (),
+        costs=_costs(comparison) if comparison else (),
         comparison_notes=_comparison_notes(comparison) if comparison else (),
         exchanges=tuple(_exchanges(run.stage(COMPARE) / ANSWERS)) if comparison else (),
         curve=_curve(run.events_path, trained) if trained else None,
@@ -83,7 +98,14 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
 
 def _headline(comparison: Comparison | None, trained: Manifest | None) -> str:
     if comparison and comparison.differences:
-        return headline([difference.verdict for difference in comparison.differences], comparison.held_out)
+        first, *others = comparison.contenders
+        verdicts = {
+            title(name): [difference.verdict for difference in comparison.differences if difference.contender == name]
+            for name in others
+        }
+        if comparison.contenders == ("prompt", "tuned"):
+            return headline(verdicts[title("tuned")], comparison.held_out)
+        return headline_of_several(verdicts, title(first), comparison.held_out)
     if comparison:
         return _("One contender was measured on {count} held-out examples.").format(count=comparison.held_out)
     if trained:
@@ -99,17 +121,13 @@ def _facts(recipe: Recipe, manifests: dict[str, Manifest], comparison: Compariso
         (_("rows left out"), format_count(sum(prepared["dropped"].values()))),
     ]
     if comparison:
-        losses = [f"{comparison.interval('loss', name).value:.2f}" for name in comparison.contenders]
-        facts.append((_("held-out loss"), " → ".join(losses)))
+        losses = {name: f"{comparison.interval('loss', name).value:.2f}" for name in comparison.contenders}
+        facts.append((_("held-out loss"), in_a_row(losses)))
         if comparison.pattern is not None:
-            shares = [format_share(comparison.interval("pattern", name).value) for name in comparison.contenders]
-            facts.append((_("style obeyed"), " → ".join(shares)))
+            shares = {name: format_share(comparison.interval("pattern", name).value) for name in comparison.contenders}
+            facts.append((_("style obeyed"), in_a_row(shares)))
     facts.append((_("time"), format_duration(sum(manifest.seconds for manifest in manifests.values()))))
     return tuple(facts)
-
-
-def _mark(contender: str) -> str:
-    return "base" if contender == _BASE else "tuned"
 
 
 def _measures(comparison: Comparison) -> tuple[Measure, ...]:
@@ -121,13 +139,13 @@ def _measures(comparison: Comparison) -> tuple[Measure, ...]:
         high = plots.ticks(0, max(_finite_high(interval) for _name, interval in intervals), 4)[-1] if in_nats else 1.0
         grid = tuple(plots.ticks(0, high, 4)) if in_nats else (0, 0.25, 0.5, 0.75, 1)
         texts = [_interval_text(interval, in_nats) for _name, interval in intervals]
-        difference = differences.get((metric.name, comparison.contenders[-1]))
+        others = [differences[metric.name, name] for name in comparison.contenders[1:]]
         measures.append(
             Measure(
                 title=metric.title,
                 explanation=metric.explanation,
                 estimates=tuple(
-                    plots.Estimate(f"{title(name)} {' '.join(text)}", interval.value, interval.low, interval.high, _mark(name))
+                    plots.Estimate(f"{title(name)} {' '.join(text)}", interval.value, interval.low, interval.high, _MARKS[name])
                     for (name, interval), text in zip(intervals, texts, strict=True)
                 ),
                 values=tuple(texts),
@@ -135,11 +153,25 @@ def _measures(comparison: Comparison) -> tuple[Measure, ...]:
                 high=high,
                 grid=grid,
                 ends=("0", plots.number(high)) if in_nats else (format_share(0), format_share(1)),
-                difference=_difference_text(difference.interval, in_nats) if difference else None,
-                verdict=difference.verdict if difference else None,
+                against=tuple(Against(*_difference_text(other.interval, in_nats), other.verdict) for other in others),
             )
         )
     return tuple(measures)
+
+
+def _costs(comparison: Comparison) -> tuple[Cost, ...]:
+    return (
+        Cost(
+            _("tokens a prompt"),
+            _("median of what is read before an answer"),
+            tuple(f"{medians.prompt_tokens:,.0f}" for medians in comparison.typical),
+        ),
+        Cost(
+            _("seconds an answer"),
+            _("median, as one of a batch"),
+            tuple(f"{medians.seconds:.2f}" for medians in comparison.typical),
+        ),
+    )
 
 
 def _finite_high(interval: Interval) -> float:
@@ -170,11 +202,8 @@ def _difference_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
 
 def _comparison_notes(comparison: Comparison) -> tuple[str, ...]:
     typical = "; ".join(
-        _("{contender}: {characters} characters, {tokens} tokens, {time} as one of a batch").format(
-            contender=title(medians.contender),
-            characters=f"{medians.characters:.0f}",
-            tokens=f"{medians.tokens:.0f}",
-            time=f"{medians.seconds:.2f} s",
+        _("{contender}: {characters} characters, {tokens} tokens").format(
+            contender=title(medians.contender), characters=f"{medians.characters:.0f}", tokens=f"{medians.tokens:.0f}"
         )
         for medians in comparison.typical
     )
@@ -202,27 +231,32 @@ def _comparison_notes(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _exchanges(path: Path) -> Iterable[Exchange]:
-    roles = {"system": _("system"), "user": _("user"), "assistant": _("assistant"), "tool": _("tool")}
     for record in _records(path):
         *earlier, question = record["prompt"]
         yield Exchange(
             source=record["source"],
-            earlier=tuple((roles[turn["role"]], mask(turn["content"])) for turn in earlier),
+            earlier=_turns(earlier),
             question=mask(question["content"]),
             expected=mask(record["expected"]),
             given=tuple(_given(name, answer) for name, answer in record["answers"].items()),
         )
 
 
+def _turns(messages: Sequence[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+    roles = {"system": _("system"), "user": _("user"), "assistant": _("assistant"), "tool": _("tool")}
+    return tuple((roles[turn["role"]], mask(turn["content"])) for turn in messages)
+
+
 def _given(contender: str, answer: dict[str, Any]) -> Given:
     scores = answer["scores"]
     return Given(
         contender=title(contender),
-        mark=_mark(contender),
+        mark=_MARKS[contender],
         text=mask(answer["text"]),
         obeyed=scores["pattern"] == 1 if "pattern" in scores else None,
         exact=scores["exact"] == 1,
         ended=scores["ended"] == 1,
+        asked=_turns(answer.get("prompt", ())),
     )
 
 

@@ -12,25 +12,30 @@ from afina.core.translation import _
 from afina.core.units import format_bytes, format_duration, format_share
 from afina.measure.intervals import Interval
 
+_SIGNS = {"better": "▲", "worse": "▼", "too close to tell": "≈"}
+
 
 @dataclass(frozen=True)
 class MetricLine:
-    """One metric: a value with its interval for each contender, and what may be said of the difference."""
+    """One metric: a value with its interval for each contender, and what may be said of all but the first against the first."""
 
     name: str
     title: str
     values: dict[str, Interval]
-    verdict: str
+    verdicts: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """``files``: path → bytes; ``seconds``: stage → time of its work; ``deployed``: where the model answers."""
+    """``prompt_tokens``: of each contender, the median.
+
+    ``files``: path → bytes; ``seconds``: stage → time of its work; ``deployed``: where the model answers."""
 
     name: str
     held_out: int
     answered: int
     metrics: tuple[MetricLine, ...]
+    prompt_tokens: dict[str, float]
     files: dict[str, int]
     seconds: dict[str, float]
     deployed: str
@@ -42,17 +47,12 @@ class Summary:
 
     def as_text(self) -> str:
         """Tables for the terminal: aligned, without colour."""
-        contenders = list(self.metrics[0].values)
-        head = [_("on {count} held-out examples").format(count=self.held_out), *(title(name) for name in contenders), ""]
-        body = [
-            [line.title, *(_words(line.name, line.values[name]) for name in contenders), line.verdict] for line in self.metrics
-        ]
         files = [[path, format_bytes(size)] for path, size in self.files.items()]
         times = [f"{stage} {format_duration(seconds)}" for stage, seconds in self.seconds.items()]
         return "\n".join(
             [
                 "",
-                *_table([head, *body]),
+                *self._comparison(),
                 "",
                 *_table(files),
                 "",
@@ -65,12 +65,34 @@ class Summary:
             ]
         )
 
+    def _comparison(self) -> list[str]:
+        """The table of the contenders. Of two the verdict is a word at the end, of more a sign behind each value."""
+        contenders = list(self.metrics[0].values)
+        of_two = len(contenders) == 2
+        head = [_("on {count} held-out examples").format(count=self.held_out), *(title(name) for name in contenders), ""]
+        tokens = [_("tokens a prompt"), *(f"{self.prompt_tokens[name]:,.0f}" for name in contenders), ""]
+        body = []
+        for line in self.metrics:
+            cells = [
+                _words(line.name, line.values[name])
+                + (f" {_SIGNS[line.verdicts[name]]}" if name in line.verdicts and not of_two else "")
+                for name in contenders
+            ]
+            body.append([line.title, *cells, _(line.verdicts[contenders[1]]) if of_two else ""])
+        table = _table([head, *body, tokens])
+        if len(contenders) <= 2:
+            return table
+        told = ", ".join(f"{sign} {_(verdict)}" for verdict, sign in _SIGNS.items())
+        return [*table, "  " + _("against {first}: {signs}").format(first=title(contenders[0]), signs=told)]
+
 
 def summary(run: RunFolder) -> Summary:
     """The run's summary. Raises RecipeError where a stage is not finished."""
     manifests = {stage: run.require(stage) for stage in STAGES}
     comparison = load_comparison(run.stage("compare"))
-    verdicts = {difference.metric: difference.verdict for difference in comparison.differences}
+    verdicts: dict[str, dict[str, str]] = {metric.name: {} for metric in comparison.metrics}
+    for difference in comparison.differences:
+        verdicts[difference.metric][difference.contender] = difference.verdict
     deployed = manifests["deploy"].result
     return Summary(
         name=run.name,
@@ -81,10 +103,11 @@ def summary(run: RunFolder) -> Summary:
                 name=metric.name,
                 title=metric.title,
                 values={name: comparison.interval(metric.name, name) for name in comparison.contenders},
-                verdict=_(verdicts[metric.name]) if metric.name in verdicts else "",
+                verdicts=verdicts[metric.name],
             )
             for metric in comparison.metrics
         ),
+        prompt_tokens={medians.contender: medians.prompt_tokens for medians in comparison.typical},
         files={
             str(run.stage(stage) / path): size
             for stage in ("train", "export")
