@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from afina.core.child import result_of
 from afina.core.errors import ResourceError
 from afina.core.hardware import Memory, Processor
 from afina.data import flow as flow_module
@@ -26,7 +27,7 @@ from afina.data.store import Store, Writer
 from afina.data.template import CHATML, ChatTemplate, choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.data.work import Steps, Work
-from afina.data.workers import Workers, result_of
+from afina.data.workers import Workers
 from tests.fakes.models import write_tokenizer
 
 FILES = ("conversations.arrow", "rows.arrow", "traits.arrow", "findings.jsonl")

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import IO
+from typing import IO, TypeVar
 
 Parts = Sequence[bytes]
+T = TypeVar("T")
 
 _LENGTH = struct.Struct("<Q")
 _NEW_GROUP: int = vars(subprocess).get("CREATE_NEW_PROCESS_GROUP", 0)
@@ -74,6 +76,15 @@ def serve(answer: Callable[[list[bytes]], Parts]) -> None:
     with suppress(EOFError, BrokenPipeError):
         while True:
             _send(answers, answer(_receive(requests)))
+
+
+def result_of(future: Future[T]) -> T:
+    """The future's result; Ctrl-C is heard while it is waited for, on Windows too."""
+    while True:
+        try:
+            return future.result(timeout=0.5)
+        except TimeoutError:
+            continue
 
 
 def _send(stream: IO[bytes], parts: Parts) -> None:

@@ -20,12 +20,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from afina.core.child import result_of
 from afina.data.conversation import Conversation, Finding
 from afina.data.duplicates import digest
 from afina.data.findings import Findings
 from afina.data.store import Portion, Store, Writer
 from afina.data.work import Steps, Work, Worked, key_of
-from afina.data.workers import Workers, result_of
+from afina.data.workers import Workers
 
 BATCH = 1024  # conversations encoded at once
 _WORTH_STARTING = BATCH  # new conversations before processes are started to help: where more are, many may follow

@@ -104,15 +104,6 @@ class Workers:
         return _worked(json.loads(_text(head)), parts)
 
 
-def result_of(future: Future[Worked]) -> Worked:
-    """The future's result; Ctrl-C is heard while it is waited for, on Windows too."""
-    while True:
-        try:
-            return future.result(timeout=0.5)
-        except TimeoutError:
-            continue
-
-
 def _ended(code: int) -> ResourceError:
     text = _("a process that helps with the examples was ended ({code}), as the system does when memory runs out")
     return ResourceError(text.format(code=code), fix=_("close other programs to free memory, and run the same command again"))

@@ -24,7 +24,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from afina.core.child import Child, serve
+from afina.core.child import Child, result_of, serve
 from afina.core.errors import DataError, ResourceError
 from afina.core.hardware import memory, processor
 from afina.core.translation import _
@@ -148,9 +148,9 @@ class Encoders:
         for request in asked:
             waiting.append(self._threads.submit(self._do, request))
             if len(waiting) > 2 * len(self._children):
-                yield _result_of(waiting.popleft())
+                yield result_of(waiting.popleft())
         while waiting:
-            yield _result_of(waiting.popleft())
+            yield result_of(waiting.popleft())
 
     def _set_up(self, child: Child, parts: Sequence[bytes]) -> None:
         self._asked(child, parts)
@@ -214,15 +214,6 @@ def _require_finite(rows: Float32, piece: Piece) -> None:
             ),
             fix=_("take other types: --set export.types=[bf16,q8_0]"),
         )
-
-
-def _result_of(future: Future[bytes]) -> bytes:
-    """The future's result; Ctrl-C is heard while it is waited for, on Windows too."""
-    while True:
-        try:
-            return future.result(timeout=0.5)
-        except TimeoutError:
-            continue
 
 
 # ── in the other process ──────────────────────────────────────────────────────────────────────────────────────────────

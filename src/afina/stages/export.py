@@ -110,10 +110,9 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     held_out = load_conversations(run.stage(PREPARE), "test")
     asked = choose_prompts(held_out, renderer, recipe.export.check_prompts, base.context - recipe.export.check_tokens)
     quantize = recipe.adapter.quantize if tuned.adapter else "none"
-    storage = _storage(weights)
-    subject = Subject(base, tuned.base, tuned.adapter, quantize, _device(recipe, weights), storage)
 
     def work(folder: Path) -> Outcome:
+        subject = Subject(base, tuned.base, tuned.adapter, quantize, _device(recipe, weights), _storage(weights))
         largest = max(map(bytes_of_file, plans.values()))  # of the base in one type after the other, to be measured beside it
         require_disk(folder, _bytes(plans) + largest, _("the GGUF files of {name}").format(name=recipe.name))
         for note in next(iter(plans.values())).layout.notes:
