@@ -14,7 +14,6 @@ from afina.cli.target import add_target, open_run
 from afina.cli.terminal import shown_events
 from afina.core.translation import _
 from afina.core.units import format_count, format_share
-from afina.data.enough import FEW, GOOD, MANY
 
 if TYPE_CHECKING:
     from afina.compare.advice import Advice, Reason
@@ -280,6 +279,8 @@ def _share_words(figure: Figure) -> str:
 
 
 def _examples_words(figure: Figure) -> str:
+    from afina.data.enough import FEW, GOOD, MANY  # not needed for help
+
     text = _("{count} good examples of {rows} rows").format(count=format_count(figure.count), rows=format_count(figure.of))
     if figure.values["dropped"]:
         text += _("; left out: {checks}").format(checks=figure.values["dropped"])

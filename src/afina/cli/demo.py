@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
             "compares it with the untrained base on examples that neither has seen, writes GGUF files, proves them\n"
             "equal to the trained model, and starts them.\n"
             "Look at the form of the answers: for right advice the model is far too small.\n"
-            "One to three minutes on two CPU cores."
+            "Two to five minutes on two CPU cores."
         ),
         file=sys.stderr,
     )
