@@ -25,6 +25,12 @@ def _is_regular_expression(pattern: str) -> str:
     return pattern
 
 
+def _is_destination(place: str) -> str:
+    if place not in ("auto", "ollama", "embedded") and not re.fullmatch(r"https?://\S+", place):
+        raise ValueError(f"{place!r} is neither auto, ollama or embedded nor an address such as http://host:11434")
+    return place
+
+
 def _with_off(checks: object) -> object:
     """YAML reads ``off`` as false; here it is a word."""
     return {name: "off" if action is False else action for name, action in checks.items()} if isinstance(checks, dict) else checks
@@ -232,7 +238,7 @@ class Export(_Section):
 
 
 class Deploy(_Section):
-    to: Literal["auto", "ollama", "embedded"] | Annotated[str, Field(pattern=r"^https?://\S+$")] = "auto"
+    to: Annotated[str, AfterValidator(_is_destination)] = "auto"
     """auto: Ollama when it answers, else the embedded llama.cpp. Or the address of an Ollama elsewhere, http://host:11434."""
     name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")] | None = None
     """The model's name in Ollama; the recipe's name where it is left out."""
