@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import resource
 import subprocess
 import sys
 import tomllib
@@ -135,17 +134,11 @@ def test_commands_import_their_stages_only_when_they_run() -> None:
             assert not re.match(r"afina\.(?!cli|core)", module), f"{named(path)}: {module}"
 
 
-def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = f"import sys; from afina.cli.main import main; main([]); print([name for name in {HEAVY} if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    seconds = []
-    for _try in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert done.stdout.splitlines()[-1] == "[]"
-    assert min(seconds) < 0.3  # of the processor, so that a busy machine changes nothing
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_only_the_top_package_has_anything_in_its_init() -> None:
