@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,27 @@ class Keys:
 
 
 def keys(conversation: Conversation) -> Keys:
-    *earlier, last = [_said(message) for message in conversation.messages]
-    prompt = "\x1e".join((conversation.tools, *earlier))
-    return Keys(digest(f"{prompt}\x1e{last}"), digest(folded(prompt)), digest(folded(last)))
+    return compared(conversation)[0]
 
 
-def _said(message: Message) -> str:
-    text = f"{message.role}\x1f{message.content.strip()}"
-    return f"{text}\x1f{message.calls}" if message.calls else text
+def compared(conversation: Conversation) -> tuple[Keys, set[str]]:
+    """The hashes and the words of a conversation, which is folded once for both."""
+    messages = conversation.messages
+    parts = [message.content.casefold().split() for message in messages]
+    *asked, answered = [_said(message, " ".join(own)) for message, own in zip(messages, parts, strict=True)]
+    exact = [_said(message, message.content.strip()) for message in messages]
+    found = Keys(
+        digest("\x1e".join((conversation.tools, *exact))),
+        digest("\x1e".join((folded(conversation.tools), *asked))),
+        digest(answered),
+    )
+    spoken = [own for message, own in zip(messages, parts, strict=True) if message.role != "system"]
+    return found, _words(list(chain.from_iterable(spoken)))
+
+
+def _said(message: Message, text: str) -> str:
+    said = f"{message.role}\x1f{text}"
+    return f"{said}\x1f{message.calls}" if message.calls else said
 
 
 def folded(text: str) -> str:
@@ -58,16 +72,21 @@ def folded(text: str) -> str:
 
 def words(messages: Sequence[Message]) -> set[str]:
     """The folded words of a conversation; of a script without blanks between words, every three letters."""
-    text = " ".join(message.content for message in messages if message.role != "system").casefold()
+    return _words([part for message in messages if message.role != "system" for part in message.content.casefold().split()])
+
+
+def _words(parts: Sequence[str]) -> set[str]:
+    different = set(parts)
+    text = "".join(different)
     if not text.isascii() and _WITHOUT_BLANKS.search(text):
-        letters = "".join(part.strip(_SIGNS) for part in text.split())
+        letters = "".join(part.strip(_SIGNS) for part in parts)
         return {letters[place : place + 3] for place in range(max(1, len(letters) - 2))}
-    return {word for part in set(text.split()) if (word := part.strip(_SIGNS))}
+    return {word for part in different if (word := part.strip(_SIGNS))}
 
 
 def signatures(sets: Sequence[Iterable[str]]) -> NDArray[np.uint16]:
     """MinHash signatures, (texts, NUMBERS): of each number the lower 16 bits, which hardly ever agree by chance."""
-    made = RMinHash.digest_matrix_from_token_sets([list(one) for one in sets], NUMBERS, _SEED).to_rows()
+    made = RMinHash.digest_matrix_from_token_sets(sets, NUMBERS, _SEED).to_rows()
     return np.array(made, dtype=np.uint32).astype(np.uint16).reshape(len(sets), NUMBERS)
 
 

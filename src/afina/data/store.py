@@ -28,7 +28,7 @@ from afina.core.errors import DataError
 from afina.core.files import write_atomic
 from afina.core.translation import _
 from afina.data.conversation import Conversation, Finding, Message, Source, ToolCall
-from afina.data.duplicates import NUMBERS, digest, keys, signatures, words
+from afina.data.duplicates import NUMBERS, compared, digest, signatures
 from afina.data.render import Rendered, Row
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -166,8 +166,8 @@ def portion(kept: Sequence[Kept]) -> Portion:
         pa.array([len(one.rendered.rows) for one in kept], pa.int32()),
     ]
     spans = [array("i", [place for span in row.spans for place in span]) for row in rows]
-    found = [keys(talk) for talk in talks]
-    matrix = signatures([words(talk.messages) for talk in talks]) if talks else np.zeros((0, NUMBERS), np.uint16)
+    found, words = zip(*map(compared, talks), strict=True) if talks else ((), ())
+    matrix = signatures(words) if talks else np.zeros((0, NUMBERS), np.uint16)
     hashes = [
         pa.array([one.whole for one in found], pa.uint64()),
         pa.array([one.prompt for one in found], pa.uint64()),

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from afina.core.child import Child, serve
+from afina.core.collector import seldom_collected
 from afina.core.errors import ResourceError
 from afina.core.hardware import memory, processor
 from afina.core.translation import _
@@ -127,7 +128,8 @@ def work() -> None:
         worked = of_steps.do(talks, first)
         return [_worked_text(worked), *worked.portion.to_bytes()]
 
-    serve(answer)
+    with seldom_collected():
+        serve(answer)
 
 
 # ── what goes through the pipes ───────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afina import __version__
+from afina.core.collector import seldom_collected
 from afina.core.errors import DataError, RecipeError
 from afina.core.events import Events, Progress
 from afina.core.files import write_atomic
@@ -175,7 +176,11 @@ class _Preparation:
         chunks, problems = self._chunks()
         with Findings(self._folder) as findings:
             steps = self._steps()
-            with Writer(self._folder) as writer, Flow(steps, writer, findings, self._earlier(), self._processes) as flow:
+            with (
+                seldom_collected(),
+                Writer(self._folder) as writer,
+                Flow(steps, writer, findings, self._earlier(), self._processes) as flow,
+            ):
                 for side, entries in enumerate((data.examples, data.val, data.test)):
                     flow.take(self._conversations(entries), side, self._tell_progress)
             self._require_enough_kept(findings)
