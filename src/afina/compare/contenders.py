@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,8 @@ import torch
 from transformers import PreTrainedModel
 
 from afina.compare.comparison import Performance, by_conversation, title
-from afina.compare.prompts import Ask, Asked, Examples, Passage, Passages, Room, answers_in
+from afina.compare.prompts import Ask, Asked, Examples, MakeSearch, Passage, Passages, Room, answers_in
+from afina.compare.retrieval import Index
 from afina.core.events import Events, Progress
 from afina.core.translation import _
 from afina.data.conversation import Conversation
@@ -58,11 +59,14 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What may stand before a question: training conversations as examples, passages; ``name`` says what the passages are."""
+    """What may stand before a question: training conversations as examples, passages; ``name`` says what the passages are,
+    ``make`` how both are searched.
+    """
 
     examples: Sequence[Conversation]
     passages: Sequence[Passage]
     name: str
+    make: MakeSearch = Index
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,12 @@ def choose_contenders(names: Sequence[str], base: Base, tuned: Base, adapter: Pa
     return [contender for contender in known if contender.name in names]
 
 
+def as_pilot(contender: Contender) -> Contender:
+    """The same under the name of a pilot, where it has an adapter or weights of its own training."""
+    name = {"tuned": "pilot", "tuned+rag": "pilot+rag"}.get(contender.name, contender.name)
+    return replace(contender, name=name)
+
+
 def give(ways: Iterable[Way], held_out: HeldOut, knowledge: Knowledge, room: Room) -> dict[Way, Given]:
     """What is asked in each of the ways. Raises DataError where there is nothing to search in."""
     given: dict[Way, Given] = {}
@@ -103,9 +113,9 @@ def give(ways: Iterable[Way], held_out: HeldOut, knowledge: Knowledge, room: Roo
             case "plain":
                 given[way] = Given([room.ask(question) for question in held_out.questions], held_out.rows)
             case "examples":
-                given[way] = _give(Examples(knowledge.examples, room).ask, held_out, room)
+                given[way] = _give(Examples(knowledge.examples, room, knowledge.make).ask, held_out, room)
             case "passages":
-                given[way] = _give(Passages(knowledge.passages, room, knowledge.name).ask, held_out, room)
+                given[way] = _give(Passages(knowledge.passages, room, knowledge.name, knowledge.make).ask, held_out, room)
     return given
 
 
