@@ -125,6 +125,8 @@ def title(contender: str) -> str:
         "rag": _("RAG"),
         "tuned": _("tuned"),
         "tuned+rag": _("tuned + RAG"),
+        "pilot": _("pilot (a short training)"),
+        "pilot+rag": _("pilot + RAG"),
     }[contender]
 
 

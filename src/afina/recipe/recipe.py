@@ -31,6 +31,12 @@ def _is_destination(place: str) -> str:
     return place
 
 
+def _is_embedder(model: str) -> str:
+    if not model.endswith(".gguf") and not re.fullmatch(r"\S+@\S+", model):
+        raise ValueError(f"{model!r} is neither a .gguf file nor model@address, such as bge-m3@http://127.0.0.1:11434/v1")
+    return model
+
+
 def _with_off(checks: object) -> object:
     """YAML reads ``off`` as false; here it is a word."""
     return {name: "off" if action is False else action for name, action in checks.items()} if isinstance(checks, dict) else checks
@@ -207,6 +213,14 @@ class Train(_Section):
     """Decides the start of the adapter and the order of the examples."""
 
 
+class Pilot(_Section):
+    steps: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Steps of a small training, of `afina compare --pilot` and of `afina curve`. auto: about three minutes for a pilot, about
+    ten for all trainings of a curve, at most as many as the training itself has."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 3
+    """How often `afina curve` trains on each part of the examples, to see how much is chance."""
+
+
 class Compare(_Section):
     contenders: (
         Annotated[tuple[Literal["prompt", "few_shot", "rag", "tuned", "tuned+rag"], ...], Field(min_length=1)] | Literal["auto"]
@@ -216,6 +230,9 @@ class Compare(_Section):
     passages. auto: prompt, few_shot, tuned; where there are documents all five."""
     examples: Annotated[int, Field(ge=2)] = 100
     """At most this many held-out examples are answered."""
+    embeddings: Annotated[str, AfterValidator(_is_embedder)] | None = None
+    """Search by meaning too, fused with the search by words: model@address of Ollama or any OpenAI-compatible server, or a .gguf
+    file of an embedding model."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     """An answer that has not ended by itself is stopped here."""
     pattern: Pattern | None = None
@@ -265,6 +282,7 @@ class Recipe(_Section):
     advise: Advise = Advise()
     adapter: Adapter = Adapter()
     train: Train = Train()
+    pilot: Pilot = Pilot()
     compare: Compare = Compare()
     export: Export = Export()
     deploy: Deploy = Deploy()
@@ -301,4 +319,7 @@ class Recipe(_Section):
                 "documents": tuple(map(absolute, self.data.documents)),
             }
         )
-        return self.model_copy(update={"base": base, "chat_template": template, "data": data})
+        compare = self.compare
+        if compare.embeddings is not None and compare.embeddings.endswith(".gguf"):
+            compare = compare.model_copy(update={"embeddings": absolute(compare.embeddings)})
+        return self.model_copy(update={"base": base, "chat_template": template, "data": data, "compare": compare})

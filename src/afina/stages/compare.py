@@ -6,8 +6,9 @@ All run in the type in which the model will be served (16 or 32 bits, the adapte
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -30,17 +31,22 @@ from afina.compare.contenders import (
     Knowledge,
     Task,
     Way,
+    as_pilot,
     choose_contenders,
     give,
     names_of,
     perform_all,
 )
-from afina.compare.prompts import Passage, Room, asked_in
+from afina.compare.embedding import Hybrid, Told, embedder
+from afina.compare.prompts import MakeSearch, Passage, Room, asked_in
+from afina.compare.retrieval import Index
+from afina.compare.standing import main_metric, save_standing, scores_of, stand
+from afina.compare.standing import words as standing_words
 from afina.core.errors import DataError, RecipeError
 from afina.core.events import Events
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.core.units import format_share
+from afina.core.units import format_bytes, format_count, format_duration, format_share
 from afina.data.conversation import Conversation
 from afina.data.documents.document import Chunk
 from afina.data.store import load_conversations, load_rows
@@ -57,6 +63,7 @@ from afina.stages.tuned import tuned_model
 from afina.train.loop import STAGE as TRAIN
 
 NAME = STAGE
+VECTORS = "vectors"  # below the run's folder: of embedded texts, by their content
 _FEW = 20  # below this many examples an interval is wider than most differences
 
 
@@ -66,8 +73,8 @@ class CompareResult:
     folder: Path
 
 
-def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
-    """Compares the recipe's contenders on the run's held-out examples."""
+def compare(recipe: Recipe, run: RunFolder, events: Events, *, pilot: bool = False) -> CompareResult:
+    """Compares the recipe's contenders on the run's held-out examples. What is trained is called a ``pilot`` where it is one."""
     run.require(PREPARE)
     trained = run.require(TRAIN)
     base = resolve_base(recipe.base, recipe.revision)
@@ -88,6 +95,8 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
     tuned = tuned_model(base, run)
     names = names_of(settings.contenders, documents=bool(recipe.data.documents))
     contenders = choose_contenders(names, base, tuned.base, tuned.adapter)
+    if pilot:
+        contenders = [as_pilot(contender) for contender in contenders]
 
     def work(folder: Path) -> Outcome:
         _check_pattern(settings.pattern, questions, events)
@@ -98,7 +107,8 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
         room = Room(renderer, base.context, settings.max_new_tokens)
         ways = [contender.way for contender in contenders]
         knowledge = _knowledge(recipe, run.stage(PREPARE), with_passages="passages" in ways)
-        given = give(ways, asked, knowledge, room)
+        with searching(settings.embeddings, run.root / VECTORS, {"examples", "passages"} & set(ways), events) as make:
+            given = give(ways, asked, replace(knowledge, make=make), room)
         _tell_of_prompts(given, contenders, events)
         task = Task(renderer, given, settings.max_new_tokens, dtype, device)
         performances = perform_all(contenders, task, events)
@@ -110,6 +120,11 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
             text = _("compare.pattern takes too long: {count} answers are not decided and count as not obeying it")
             events.warn(NAME, text.format(count=comparison.undecided))
         outputs = save_comparison(folder, comparison, questions, scored)
+        if len(contenders) > 1:
+            metric = main_metric(comparison)
+            standing = stand(scores_of(scored, metric), metric, resamples=settings.resamples, seed=seed)
+            outputs.append(save_standing(folder, standing))
+            events.info(NAME, standing_words(standing, metric))
         return Outcome({"examples": comparison.examples, "held_out": comparison.held_out}, outputs, summary(comparison))
 
     run_stage(
@@ -120,7 +135,7 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
             inputs={
                 "afina": __version__,
                 "train": fingerprint.of_stage(trained),
-                "recipe": fingerprint.of_settings(settings, seed, names, bool(recipe.data.documents)),
+                "recipe": fingerprint.of_settings(settings, seed, names, bool(recipe.data.documents), pilot),
                 "hardware": f"{device.type} {dtype_name}",
             },
             plan=_("{contenders} on {held_out} held-out examples, {questions} of them answered; {dtype} on {device}").format(
@@ -134,6 +149,30 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
         ),
     )
     return CompareResult(load_comparison(run.stage(NAME)), run.stage(NAME))
+
+
+@contextmanager
+def searching(embeddings: str | None, folder: Path, ways: Collection[str], events: Events) -> Iterator[MakeSearch]:
+    """The search by words; where the recipe names an embedding model and something is searched, fused with one by meaning."""
+    if embeddings is None or not ways:
+        yield Index
+        return
+    told = Told()
+    path = folder / f"{fingerprint.of_settings(embeddings)}.safetensors"
+    with embedder(embeddings, path, told) as embed:
+        yield lambda texts, name: Hybrid(texts, name, embed)
+    text = _("{model}: {made} texts embedded in {time}, {kept} were kept; {width} numbers each, {size}")
+    events.info(
+        NAME,
+        text.format(
+            model=embeddings,
+            made=format_count(told.made),
+            time=format_duration(told.seconds),
+            kept=format_count(told.kept),
+            width=told.width,
+            size=format_bytes(told.bytes),
+        ),
+    )
 
 
 def _knowledge(recipe: Recipe, folder: Path, *, with_passages: bool) -> Knowledge:
@@ -182,7 +221,7 @@ def summary(comparison: Comparison) -> str:
     with names where there are more than two.
     """
     told = {metric.name: metric.title for metric in comparison.metrics}
-    main = "pattern" if comparison.pattern is not None else "f1"
+    main = main_metric(comparison).name
     losses = {name: f"{comparison.interval('loss', name).value:.2f}" for name in comparison.contenders}
     shares = {name: format_share(comparison.interval(main, name).value) for name in comparison.contenders}
     last = _range(comparison.interval(main, comparison.contenders[-1]))

@@ -12,6 +12,10 @@ from typing import Any
 
 from afina import __version__
 from afina.compare.comparison import ANSWERS, Comparison, in_a_row, load_comparison, title
+from afina.compare.forgetting import load_forgetting
+from afina.compare.forgetting import words as forgetting_words
+from afina.compare.standing import load_standing, main_metric
+from afina.compare.standing import words as standing_words
 from afina.core.events import Events, Metric, StageFinished, StageStarted, read_events
 from afina.core.files import write_atomic
 from afina.core.run import STAGES, Manifest, RunFolder
@@ -41,8 +45,17 @@ from afina.report.page import (
 
 NAME = "report"
 FILE = "report.html"
+FORGETTING = "forgetting"
 PREPARE, TRAIN, COMPARE, EXPORT, _DEPLOY = STAGES  # not from the stages themselves: a page needs no torch
-_MARKS = {"prompt": "base", "few_shot": "few", "rag": "rag", "tuned": "tuned", "tuned+rag": "tuned-rag"}
+_MARKS = {
+    "prompt": "base",
+    "few_shot": "few",
+    "rag": "rag",
+    "tuned": "tuned",
+    "tuned+rag": "tuned-rag",
+    "pilot": "tuned",
+    "pilot+rag": "tuned-rag",
+}
 
 
 @dataclass(frozen=True)
@@ -66,16 +79,17 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
     manifests = {stage: found for stage in STAGES if (found := run.manifest(stage))}
     prepared, trained = manifests[PREPARE], manifests.get(TRAIN)
     comparison = load_comparison(run.stage(COMPARE)) if COMPARE in manifests else None
+    is_pilot = comparison is not None and any(name.startswith("pilot") for name in comparison.contenders)
     finished = "".join(sorted(manifest.finished for manifest in manifests.values())[-1:])
     return Page(
         language=language() if catalogue(language()) else "en",
-        name=run.name,
+        name=recipe.name,
         headline=_headline(comparison, trained),
         facts=_facts(recipe, manifests, comparison),
         contenders=tuple((_MARKS[name], title(name)) for name in comparison.contenders) if comparison else (),
         measures=_measures(comparison) if comparison else (),
         costs=_costs(comparison) if comparison else (),
-        comparison_notes=_comparison_notes(comparison) if comparison else (),
+        comparison_notes=(*_standing_notes(run, comparison), *_comparison_notes(comparison)) if comparison else (),
         exchanges=tuple(_exchanges(run.stage(COMPARE) / ANSWERS)) if comparison else (),
         curve=_curve(run.events_path, trained) if trained else None,
         training=_training(trained) if trained else (),
@@ -91,7 +105,7 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
         folder=str(run.root),
         stages=_stages(manifests, run.events_path),
         versions=manifests[max(manifests, key=STAGES.index)].versions,
-        commands=_commands(run.name, manifests),
+        commands=_after_a_pilot(recipe.name) if is_pilot else _commands(recipe.name, manifests),
         written=_("afina {version}; last stage finished {when}").format(version=__version__, when=_moment_text(finished)),
     )
 
@@ -198,6 +212,13 @@ def _difference_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
     if not math.isfinite(interval.high):
         return value + unit, _("one example")
     return value + unit, _("{low} to {high}").format(low=low, high=high)
+
+
+def _standing_notes(run: RunFolder, comparison: Comparison) -> tuple[str, ...]:
+    """Who is ahead, as far as that is shown, and what the training made the model forget."""
+    standing, forgotten = load_standing(run.stage(COMPARE)), load_forgetting(run.stage(FORGETTING))
+    notes = [standing_words(standing, main_metric(comparison)) + "."] if standing else []
+    return (*notes, forgetting_words(forgotten)) if forgotten else tuple(notes)
 
 
 def _comparison_notes(comparison: Comparison) -> tuple[str, ...]:
@@ -383,6 +404,10 @@ def _commands(name: str, manifests: dict[str, Manifest]) -> tuple[tuple[str, str
             (f"afina serve {name}", _("answer other programs on this machine (OpenAI's interface)")),
         ]
     return tuple(commands)
+
+
+def _after_a_pilot(name: str) -> tuple[tuple[str, str], ...]:
+    return ((f"afina run {name}", _("train on all examples, and do everything after that")),)
 
 
 def _records(path: Path) -> Sequence[dict[str, Any]]:
