@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 
 from afina.compare.standing import Open, Standing, load_standing, save_standing, stand, words
-from afina.measure.metrics import Metric, metrics
+from afina.measure.metrics import Metric, metric_of
 
-PATTERN = next(metric for metric in metrics(with_pattern=True) if metric.name == "pattern")
-LOSS = next(metric for metric in metrics(with_pattern=True) if metric.name == "loss")
+PATTERN, LOSS = metric_of("pattern"), metric_of("loss")
 
 
 def outcomes(right: int, of: int = 40) -> list[float]:
@@ -20,7 +19,7 @@ def standing(metric: Metric = PATTERN, **scores: list[float]) -> Standing:
 def test_who_is_shown_to_be_better_is_ahead() -> None:
     found = standing(prompt=outcomes(2), tuned=outcomes(36))
     assert (found.best, found.behind, found.undecided) == ("tuned", ("prompt",), ())
-    assert words(found, PATTERN) == "style obeyed: tuned is ahead of base"
+    assert words(found) == "style obeyed: tuned is ahead of base"
 
 
 def test_no_order_is_said_where_the_interval_holds_zero() -> None:
@@ -31,7 +30,7 @@ def test_no_order_is_said_where_the_interval_holds_zero() -> None:
     assert one.gap == pytest.approx(0.075)
     assert one.needed is not None
     assert one.needed > 40
-    text = words(found, PATTERN)
+    text = words(found)
     assert "between tuned and few-shot no difference is shown by 40 examples" in text
     assert f"about {one.needed} would be needed for one of 7.5 points, to see it 80 times in 100" in text
 
@@ -44,7 +43,7 @@ def test_a_lower_loss_is_the_better_one() -> None:
 def test_equal_contenders_cannot_be_told_apart_by_any_number() -> None:
     found = standing(prompt=outcomes(20), tuned=outcomes(20))
     assert found.undecided == (Open("tuned", 0.0, None),)
-    assert "more than 100,000 would be needed if it is as small as it looks" in words(found, PATTERN)
+    assert "more than 100,000 would be needed if it is as small as it looks" in words(found)
 
 
 def test_what_was_saved_is_read_again(tmp_path: Path) -> None:

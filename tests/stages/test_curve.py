@@ -10,9 +10,9 @@ from afina.core.events import Event, Events, Notice, Progress
 from afina.core.run import RunFolder
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
-from afina.stages import curve as stage
 from afina.stages.curve import curve
 from afina.stages.stage import STARTED
+from afina.stages.train import train
 from tests.fakes.models import write_model
 
 ANSWER = "the answer is today in the red house of the hammer"
@@ -39,7 +39,7 @@ def recipe(folder: Path, base: Path, count: int = 60, **pilot: object) -> Recipe
         },
         "adapter": {"rank": 4, "alpha": 8},
         "train": {"epochs": 5, "learning_rate": 0.02, "batch_tokens": 256, "micro_tokens": 256},
-        "compare": {"examples": 3, "max_new_tokens": 4, "resamples": 100},
+        "compare": {"contenders": ["prompt", "tuned"], "examples": 3, "max_new_tokens": 4, "resamples": 100},
         "pilot": {"steps": 3, "seeds": 2, **pilot},
     }
     return validate(tree, "recipe.yaml")
@@ -59,7 +59,7 @@ def test_the_command_prints_tables_and_as_data_the_same_and_trains_once(
     assert page.read_text(encoding="utf-8").count("<svg") == 2
 
     trained: list[str] = []
-    monkeypatch.setattr(stage, "train", lambda *_args: trained.append("again"))
+    monkeypatch.setattr("afina.stages.curve.train", lambda *_args: trained.append("again"))
     assert cli.main(["curve", "recipe.yaml", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert [size["examples"] for size in record["sizes"]] == [4, 9, 18, 36]
@@ -74,7 +74,6 @@ def test_killed_in_the_middle_it_goes_on_with_what_was_trained(
     tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunFolder(tmp_path / "probe")
-    real = stage.train
     count = 0
 
     def killed(*args: object) -> object:
@@ -82,9 +81,9 @@ def test_killed_in_the_middle_it_goes_on_with_what_was_trained(
         count += 1
         if count == 3:
             raise KeyboardInterrupt
-        return real(*args)  # type: ignore[arg-type]
+        return train(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stage, "train", killed)
+    monkeypatch.setattr("afina.stages.curve.train", killed)
     heard: list[Event] = []
     with Events(run.events_path, (heard.append,)) as events:
         with pytest.raises(KeyboardInterrupt):

@@ -6,8 +6,8 @@ import pytest
 from afina.cli import main as cli
 from afina.core.events import Event, Events, Metric, Notice, read_events
 from afina.core.run import RunFolder
+from afina.export.gguf import write_gguf
 from afina.recipe.load import to_yaml
-from afina.stages import forget as forget_stage
 from afina.stages.export import export
 from afina.stages.forget import forget
 from afina.stages.pilot import compare_pilot
@@ -31,7 +31,7 @@ def test_a_pilot_is_compared_and_called_one_everywhere_and_is_no_training(
     told = capsys.readouterr()
     record = json.loads(told.out)
     assert record["is_pilot"] is True
-    assert record["comparison"]["contenders"] == ["prompt", "few_shot", "pilot"]
+    assert record["comparison"]["contenders"] == ["prompt", "pilot"]
     assert "this was a pilot: 3 steps on 36 of 36 examples" in told.err
     assert "next: afina run recipe.yaml" in told.err
     run = RunFolder(tmp_path / "runs" / "probe")
@@ -51,7 +51,7 @@ def test_a_run_that_is_trained_needs_no_pilot(tmp_path: Path, base: Path) -> Non
     train(recipe(tmp_path, base), run, events)
     quick = recipe(tmp_path, base)
     result = compare_pilot(quick, run, events)
-    assert result.comparison.contenders == ("prompt", "few_shot", "tuned")
+    assert result.comparison.contenders == ("prompt", "tuned")
     assert result.page is None
     assert any(isinstance(event, Notice) and "no pilot is needed" in event.text for event in heard)
     assert result.forgetting.way == "torch float32"
@@ -74,13 +74,12 @@ def test_where_there_are_files_both_are_rounded_alike(tmp_path: Path, base: Path
     exported = export(one, run, events)
     assert exported.chosen == "q8_0"
     written: list[Path] = []
-    real = forget_stage.write_gguf
 
     def noting(path: Path, **settings: object) -> object:
         written.append(path)
-        return real(path, **settings)  # type: ignore[arg-type]
+        return write_gguf(path, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(forget_stage, "write_gguf", noting)
+    monkeypatch.setattr("afina.stages.forget.write_gguf", noting)
     in_files = forget(one, run, events)
     assert in_files.way == "GGUF q8_0"
     assert [path.name for path in written] == ["base-q8_0.gguf"]

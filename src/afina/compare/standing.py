@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from afina.compare.comparison import Comparison, Scored, title
+from afina.compare.comparison import Scored, title
 from afina.core.files import read_json, write_json
 from afina.core.translation import _
 from afina.core.units import format_count
 from afina.measure.intervals import MOST_NEEDED, POWER, Interval, difference_interval, examples_needed
-from afina.measure.metrics import Metric
+from afina.measure.metrics import Metric, metric_of
 
 FILE = "standing.json"
 
@@ -45,15 +45,9 @@ class Standing:
     undecided: tuple[Open, ...]
 
 
-def main_metric(comparison: Comparison) -> Metric:
-    """The metric that the comparison is told by: the recipe's pattern where there is one, else word F1."""
-    name = "f1" if comparison.pattern is None else "pattern"
-    return next(metric for metric in comparison.metrics if metric.name == name)
-
-
-def scores_of(scored: Sequence[Sequence[Scored]], metric: Metric) -> dict[str, list[float]]:
+def scores_of(scored: Sequence[Sequence[Scored]], metric: str) -> dict[str, list[float]]:
     """Each contender's scores in one metric."""
-    return {answers[0].contender: [answer.scores[metric.name] for answer in answers] for answers in scored}
+    return {answers[0].contender: [answer.scores[metric] for answer in answers] for answers in scored}
 
 
 def stand(scores: Mapping[str, Sequence[float]], metric: Metric, *, resamples: int, seed: int) -> Standing:
@@ -77,8 +71,9 @@ def _is_shown(interval: Interval) -> bool:
     return not interval.low <= 0 <= interval.high
 
 
-def words(standing: Standing, metric: Metric) -> str:
+def words(standing: Standing) -> str:
     """The standing in a sentence or two."""
+    metric = metric_of(standing.metric)
     told = []
     if standing.behind:
         names = ", ".join(map(title, standing.behind))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from afina import __version__
-from afina.compare.comparison import choose_questions, score_answers
+from afina.compare.comparison import Scoring, choose_questions, score_answers
 from afina.compare.contenders import Contender, HeldOut, Knowledge, Task, give, perform_all
 from afina.compare.curve import (
     SHARES,
@@ -35,11 +35,13 @@ from afina.core.units import format_count, format_duration, format_share
 from afina.data.conversation import Conversation
 from afina.data.kinds import MOST_SAMPLED, kinds
 from afina.data.store import load_conversations, load_rows, load_side
+from afina.measure.choice import main_metric
 from afina.model.base import Base, resolve_base
 from afina.model.load import choose_device, choose_dtype
 from afina.recipe.recipe import Recipe
 from afina.report.curve_page import draw
 from afina.stages import fingerprint
+from afina.stages.compare import scoring_of
 from afina.stages.curve_words import page_of, verdict_words
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import build_renderer, prepare
@@ -54,6 +56,7 @@ PAGE = "report.html"
 SMALL = "small"  # below the run's folder: small trainings by their content
 _SECONDS = 600.0  # for all trainings together, where ``pilot.steps`` is auto
 _MEASURED = "measured.json"
+_OF_ALL = ("loss", "macro_f1", "ended")  # no numbers of one answer, or none that says how good it is
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def curve(recipe: Recipe, run: RunFolder, events: Events) -> CurveResult:
     prepared = run.require(PREPARE)
     count = len(load_side(run.stage(PREPARE), "train"))
     _require_enough(count, run)
-    measuring = _measuring(recipe, run)
+    measuring = _measuring(recipe, run, relay(events, NAME))
     seeds = [recipe.train.seed + number for number in range(recipe.pilot.seeds)]
     trainings = [(share, seed, places) for seed in seeds for share, places in zip(SHARES, nested(count, seed), strict=True)]
     pace = choose_pace(recipe, run, run.root / SMALL, _SECONDS / len(trainings))
@@ -160,18 +163,21 @@ class _Measuring:
     held_out: Sequence[Conversation]
     questions: Sequence[Conversation]
     task: Task
+    scoring: Scoring
     known: str
 
     @property
     def metric(self) -> str:
-        return "f1" if self.recipe.compare.pattern is None else "pattern"
+        """The number of an answer that says most."""
+        named = [reason.metric for reason in self.scoring.reasons]
+        return main_metric([name for name in named if name not in _OF_ALL] or ["exact"])
 
     def kept(self, *content: object) -> Path:
         """Where what depends on this and ``content`` lies."""
         return self.run.root / SMALL / fingerprint.of_settings(self.known, repr(content))
 
 
-def _measuring(recipe: Recipe, run: RunFolder) -> _Measuring:
+def _measuring(recipe: Recipe, run: RunFolder, events: Events) -> _Measuring:
     base = resolve_base(recipe.base, recipe.revision)
     renderer = build_renderer(recipe, base)
     device = choose_device(recipe.train.device)
@@ -187,11 +193,13 @@ def _measuring(recipe: Recipe, run: RunFolder) -> _Measuring:
         fingerprint.of_base(base),
         recipe.adapter,
         recipe.train,
-        (settings.examples, settings.max_new_tokens, settings.pattern),
+        (settings.examples, settings.max_new_tokens, settings.pattern, settings.metrics, settings.checks),
         f"{device.type} {dtype}",
     )
     task = Task(renderer, given, settings.max_new_tokens, dtype, device)
-    return _Measuring(recipe, run, base, held_out, [renderer.written(question) for question in chosen], task, known)
+    questions = [renderer.written(question) for question in chosen]
+    scoring = scoring_of(recipe, renderer, load_conversations(folder, "train"), questions, events)
+    return _Measuring(recipe, run, base, held_out, questions, task, scoring, known)
 
 
 def _trained(measuring: _Measuring, share: float, seed: int, places: Sequence[int], pace: Pace, events: Events) -> _Measured:
@@ -226,7 +234,8 @@ def _untrained(measuring: _Measuring, events: Events) -> _Measured:
 
 def _measure(measuring: _Measuring, contender: Contender, events: Events) -> _Measured:
     (performance,) = perform_all([contender], measuring.task, events)
-    (scored,) = score_answers([performance], measuring.questions, measuring.recipe.compare.pattern)
+    (scored,) = score_answers([performance], measuring.questions, measuring.scoring)
+    assert performance.losses is not None, "a model of this machine tells its losses"
     totals, weights = zip(*performance.losses, strict=True)
     return _Measured(list(totals), list(weights), [answer.scores[measuring.metric] for answer in scored])
 

@@ -9,7 +9,7 @@ from afina.compare.curve import FEWEST_HELD_OUT, MORE, NEXT_TO_NOTHING, KindCurv
 from afina.core.translation import _, catalogue, language
 from afina.core.units import format_count, format_share
 from afina.measure.intervals import Interval
-from afina.measure.metrics import metrics
+from afina.measure.metrics import metric_of
 from afina.report.curve_page import CurvePage, Drawn, Point, Table
 
 _WORDS = 3  # of a kind of question
@@ -60,7 +60,7 @@ def kind_name(kind: KindCurve) -> str:
 
 def size_table(curve: LearningCurve) -> Table:
     """A row for the base and one for each part of the examples."""
-    title = _metric_title(curve)
+    title = metric_of(curve.metric).title
     rows = [(_("none (the base)"), "0", f"{curve.base_loss:.3f}", "–", format_share(curve.base_score))]
     rows += [
         (
@@ -173,7 +173,3 @@ def _next_steps(curve: LearningCurve, name: str) -> tuple[tuple[str, str], ...]:
         steps.append((_("write examples"), _("of all kinds, then ask again")))
     steps.append((_("train with what there is"), f"afina run {name}"))
     return tuple(steps)
-
-
-def _metric_title(curve: LearningCurve) -> str:
-    return next(metric.title for metric in metrics(with_pattern=True) if metric.name == curve.metric)

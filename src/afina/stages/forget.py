@@ -39,8 +39,10 @@ from afina.model.base import Base, resolve_base
 from afina.model.load import choose_device, choose_dtype, load_model
 from afina.model.merge import MergedWeights
 from afina.model.weights import Checkpoint
+from afina.recipe.kinds import Kind
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
+from afina.stages.compared import COMPARE, FORGETTING, write_page
 from afina.stages.export import NAME as EXPORT
 from afina.stages.export import NEEDS_NONE, file_name
 from afina.stages.prepare import build_renderer
@@ -48,7 +50,7 @@ from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.stages.tuned import tuned_model
 from afina.train.loop import STAGE as TRAIN
 
-NAME = "forgetting"
+NAME = FORGETTING
 
 
 @dataclass(frozen=True)
@@ -100,17 +102,19 @@ def forget(recipe: Recipe, run: RunFolder, events: Events) -> Forgetting:
             work=work,
         ),
     )
+    if run.manifest(COMPARE) is not None:
+        write_page(recipe, run)
     found = load_forgetting(run.stage(NAME))
     assert found is not None
     return found
 
 
-def _deployed_file(recipe: Recipe, run: RunFolder) -> tuple[str, Path] | None:
+def _deployed_file(recipe: Recipe, run: RunFolder) -> tuple[Kind, Path] | None:
     """Type and file that the run's export chose; None where it is not of this training, or rounded as no base can be here."""
     exported = run.manifest(EXPORT)
     if exported is None or exported.inputs.get("train") != fingerprint.of_stage(run.require(TRAIN)):
         return None
-    kind = exported.result.get("chosen")
+    kind: Kind | None = exported.result.get("chosen")
     if kind is None or (recipe.export.imatrix and kind not in NEEDS_NONE):
         return None
     path = run.stage(EXPORT) / file_name(recipe, kind)
@@ -128,7 +132,7 @@ def _told_by_torch(asked: _Asked, base: Base, adapter: Path | None, dtype: torch
     return Told(answers, losses)
 
 
-def _told_by_rounded_base(asked: _Asked, base: Base, kind: str, tuned: Path, folder: Path) -> Told:
+def _told_by_rounded_base(asked: _Asked, base: Base, kind: Kind, tuned: Path, folder: Path) -> Told:
     """Of the base in the tuned file's type; the base's file is deleted afterwards."""
     require_disk(folder, tuned.stat().st_size, _("the base as GGUF"))
     path = folder / f"base-{kind}.gguf"

@@ -68,4 +68,4 @@ def _is_here(base: str) -> bool:
 def _weights(recipe: Recipe) -> float:
     """About how many there are, by the layers' width."""
     config = read_shape(recipe.base, recipe.revision).get_text_config()
-    return 12.0 * config.num_hidden_layers * config.hidden_size**2
+    return float(12 * config.num_hidden_layers * config.hidden_size**2)
