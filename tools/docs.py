@@ -194,10 +194,11 @@ def allowed(value: Mapping[str, Any], words: Mapping[str, str]) -> str:
     if value.get("type") == "object":
         return "`{check: off}` · `warn` · `fix` · `drop` · `stop`"
     if "$ref" in value:
-        return "`{files, map, person, encoding}`"
+        name = value["$ref"].rpartition("/")[2]
+        return f"`{{{', '.join(Recipe.model_json_schema()['$defs'][name]['properties'])}}}`"
     kind = value["type"]
     if kind == "array":
-        return f"{words['list']}: {allowed(value['items'], words)}"
+        return f"{words['list']}: {allowed(value.get('items') or value['prefixItems'][0], words)}"
     if kind == "string" and "pattern" in value:
         return f"{words['regular']} `{value['pattern'].strip('^$')}`"
     text = {"integer": words["int"], "number": words["number"], "string": words["text"], "null": words["none"]}.get(kind)

@@ -43,7 +43,7 @@ def test_the_verdict_comes_first_and_its_reasons_name_rows(recipe: Path, capsys:
     assert "      faq.jsonl:1  ¿Qué valen 0 clavos? → Valen 0,50 €. ¡Hasta luego, vecino!" in lines
     assert "  - if the facts change often → fine-tune for the form, and RAG for the facts" in lines
     assert any("not answered yet: How often" in line for line in lines)
-    assert told.err.endswith(f"next: afina run {recipe}\n")
+    assert told.err.endswith(f"next: afina compare --pilot {recipe}\n")
 
 
 def test_the_recipe_answers_what_data_cannot_tell(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +61,7 @@ def test_the_recipe_answers_what_data_cannot_tell(recipe: Path, capsys: pytest.C
 def test_json_holds_the_record_with_its_sentences(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["advise", str(recipe), "--json", "--set", "advise.runs_on=own"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert (record["good"], record["prepared"], record["next"]) == (120, False, f"afina run {recipe}")
+    assert (record["good"], record["prepared"], record["next"]) == (120, False, f"afina compare --pilot {recipe}")
     price = next(reason for reason in record["reasons"] if reason["name"] == "price")
     assert price["speaks"] == "rag"
     assert price["text"].startswith("100 % of the answers carry prices")

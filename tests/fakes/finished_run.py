@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from afina.compare.comparison import Performance, compare_performances, save_comparison, score_answers
+from afina.compare.comparison import Performance, Scoring, compare_performances, save_comparison, score_answers
 from afina.compare.prompts import Asked
 from afina.core.events import Events, Metric, StageFinished, StageStarted
 from afina.core.files import write_atomic
@@ -17,6 +17,7 @@ from afina.core.run import RunFolder
 from afina.data.conversation import Conversation, Message, Source
 from afina.export.rungs import Rung, records
 from afina.infer.answer import Answer
+from afina.measure.choice import choose_metrics
 from afina.measure.intervals import Interval
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
@@ -170,10 +171,12 @@ def _compare(run: RunFolder, _events: Events, examples: int, contenders: Sequenc
             asked,
         ),
     ]
-    scored = score_answers(performances, questions, PATTERN)
-    comparison = compare_performances(performances, scored, questions, pattern=PATTERN, resamples=2000, seed=7)
+    named = ("loss", "exact", "f1", "chrf", "ended")
+    scoring = Scoring(choose_metrics([], [], named=named, with_pattern=True), PATTERN)
+    scored = score_answers(performances, questions, scoring)
+    comparison = compare_performances(performances, scored, questions, scoring=scoring, resamples=2000, seed=7)
     outputs = save_comparison(run.stage("compare"), comparison, questions, scored)
-    run.finish("compare", inputs={"train": "1"}, result={"examples": examples}, seconds=14.2, outputs=outputs)
+    run.finish("compare", inputs={"train": "1"}, result={"examples": examples, "left_out": []}, seconds=14.2, outputs=outputs)
     return 14.2, "held-out loss 3.31 → 0.84; style obeyed 0 % → 97 % (83–99 %)"
 
 

@@ -1,9 +1,12 @@
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu.metrics.chrf import CHRF
 
-from afina.measure.metrics import chrf, exact_match, metrics, token_f1, words
+from afina.measure.metrics import chrf, every_metric, exact_match, metric_of, token_f1, words
+from afina.recipe.recipe import MetricName
 
 text = st.text(max_size=60)
 near = st.text(alphabet="abcáñ 한字.\n", max_size=40)  # a small alphabet, so that pieces are shared
@@ -62,6 +65,9 @@ def test_a_script_without_spaces_has_a_word_a_character() -> None:
     assert words("東京 tower 2") == ["東", "京", "tower", "2"]
 
 
-def test_the_pattern_is_among_the_metrics_only_where_there_is_one() -> None:
-    assert [metric.name for metric in metrics(with_pattern=True)] == ["loss", "pattern", "exact", "f1", "chrf", "ended"]
-    assert [metric.name for metric in metrics(with_pattern=False)] == ["loss", "exact", "f1", "chrf", "ended"]
+def test_every_metric_of_the_recipe_has_words_and_the_least_is_better_for_the_loss_alone() -> None:
+    names = [metric.name for metric in every_metric()]
+    assert set(get_args(MetricName)) <= set(names)
+    assert len(set(names)) == len(names)
+    assert [metric_of(name).name for name in names] == names
+    assert [metric.name for metric in every_metric() if metric.direction == "lower"] == ["loss"]

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from afina.compare.comparison import Comparison, load_comparison
 from afina.core.errors import DataError, RecipeError
@@ -15,6 +16,7 @@ from afina.stages.compare import compare, summary
 from afina.stages.prepare import prepare
 from afina.stages.report import report
 from afina.stages.train import train
+from tests.fakes.endpoint import serving
 from tests.fakes.models import write_model
 
 ANSWER = "the answer is today in the red house of the hammer"
@@ -98,17 +100,17 @@ def test_the_summary_names_loss_and_style_of_both(trained: tuple[Path, Path, Run
     assert "style obeyed 0 % → 100 % (80–100 %)" in text
 
 
-def test_all_five_contenders_answer_the_same_questions_with_prompts_of_their_own(
+def test_all_six_contenders_answer_the_same_questions_with_prompts_of_their_own(
     trained: tuple[Path, Path, RunFolder],
 ) -> None:
     folder, base, run = trained
     heard: list[Event] = []
-    five = recipe(folder, base, contenders="auto", examples=3, max_new_tokens=3)
-    comparison = compare(five, run, Events(listeners=(heard.append,))).comparison
-    assert comparison.contenders == ("prompt", "few_shot", "rag", "tuned", "tuned+rag")
+    every = recipe(folder, base, contenders="auto", examples=3, max_new_tokens=3)
+    comparison = compare(every, run, Events(listeners=(heard.append,))).comparison
+    assert comparison.contenders == ("prompt", "prompt+", "few_shot", "rag", "tuned", "tuned+rag")
     assert {cell.against for cell in comparison.differences} == {"prompt"}
-    plain, few, rag, tuned, tuned_rag = (medians.prompt_tokens for medians in comparison.typical)
-    assert plain == tuned < few
+    plain, plus, few, rag, tuned, tuned_rag = (medians.prompt_tokens for medians in comparison.typical)
+    assert plain == tuned < plus < few
     assert plain < rag == tuned_rag
     told = [event.text for event in heard if isinstance(event, Notice)]
     assert f"few-shot: 5 examples before a question, {few:g} tokens a prompt (medians)" in told
@@ -124,7 +126,7 @@ def test_all_five_contenders_answer_the_same_questions_with_prompts_of_their_own
         assert line["answers"]["rag"]["shown"] == ["houses.md, § Houses"]
         assert "> The hammer is in the red house." in line["answers"]["tuned+rag"]["prompt"][-1]["content"]
 
-    page = report(five, run, Events()).path.read_text(encoding="utf-8")
+    page = report(every, run, Events()).path.read_text(encoding="utf-8")
     assert "tuned + RAG" in page
     assert "what was asked" in page
 
@@ -206,3 +208,110 @@ def test_no_held_out_example_is_an_error(trained: tuple[Path, Path, RunFolder]) 
 def test_a_run_that_is_not_trained_is_told_what_to_type(tmp_path: Path, base: Path) -> None:
     with pytest.raises(RecipeError, match="no finished stage 'prepare'"):
         compare(recipe(tmp_path, base), RunFolder(tmp_path / "probe"), Events())
+
+
+def test_a_model_elsewhere_that_fails_is_told_keeps_its_answers_and_goes_on(
+    trained: tuple[Path, Path, RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After 8 of 10 answers it breaks off; the same command asks for two more and no more, and for nothing of the others."""
+    monkeypatch.setattr("afina.infer.openai.time.sleep", lambda _seconds: None)
+    folder, base, run = trained
+    heard: list[Event] = []
+    with serving(lambda _messages: ANSWER, *["well"] * 8, "half") as server:
+        settings = {"contenders": ["prompt"], "examples": 10, "max_new_tokens": 5}
+        chosen = recipe(folder, base, **settings, models=[{"name": "big", "at": server.address, "prices": [1, 4]}])
+        first = compare(chosen, run, Events(listeners=(heard.append,))).comparison
+        assert first.contenders == ("prompt",)
+        assert "breaks off its answer, 4 times (after 8 of 10 answers)" in first.left_out["big"]
+        told = [event.text for event in heard if isinstance(event, Notice)]
+        assert any(text.startswith("big is left out: ") and "goes on from there" in text for text in told)
+
+        server.ways, before = ["well"], len(server.requests)
+        again: list[Event] = []
+        second = compare(chosen, run, Events(listeners=(again.append,))).comparison
+        assert len(server.requests) == before + 2
+        assert second.contenders == ("prompt", "big")
+        assert second.left_out == {}
+        assert second.interval("exact", "big").value == 1
+        assert set(second.intervals("loss")) == {"prompt"}
+        assert {medians.contender: medians.tokens for medians in second.typical}["big"] == 7
+        assert not [event for event in again if isinstance(event, Progress) and "base" in event.task], "kept by content"
+        assert first.interval("loss", "prompt") == second.interval("loss", "prompt")
+        page = (run.stage("compare") / "report.html").read_text(encoding="utf-8")
+        assert "price of 1,000 answers" in page
+        assert f"{1000 * (50 * 1 + 7 * 4) / 1e6:.2f}" in page
+
+        skipped: list[Event] = []
+        compare(chosen, run, Events(listeners=(skipped.append,)))
+        assert [type(event) for event in skipped] == [StageSkipped]
+
+
+def test_a_judge_takes_part_and_a_silly_one_is_left_out(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+
+    def judges(messages: list[dict[str, str]]) -> str:
+        one, other = messages[-1]["content"].split("First answer")[-1].split("Second answer")
+        return "1" if "red house" in one else "2" if "red house" in other else "0"
+
+    with serving(judges) as server:
+        judge = {"name": "wise", "at": server.address}
+        comparison = compare(recipe(folder, base, examples=10, judge=judge), run, Events()).comparison
+        assert comparison.judgement is not None
+        tally = comparison.judgement.tallies["tuned"]
+        assert (tally.wins, tally.losses) == (10, 0)
+        assert comparison.judgement.first_shown == 0.5
+        assert comparison.interval("judge", "tuned").value == 1
+        assert "Judge wise against base" in (run.stage("compare") / "report.html").read_text(encoding="utf-8")
+    heard: list[Event] = []
+    with serving(lambda _messages: "ha ha") as server:
+        judge = {"name": "silly", "at": server.address}
+        comparison = compare(recipe(folder, base, examples=10, judge=judge), run, Events(listeners=(heard.append,))).comparison
+        assert comparison.judgement is not None
+        assert "silly said 'ha ha'" in comparison.judgement.left_out
+        assert "judge" not in {cell.metric for cell in comparison.measured}
+        assert any(isinstance(event, Notice) and event.text.startswith("the judge silly is left out") for event in heard)
+
+
+def test_rules_are_learned_kept_for_the_recipe_and_can_be_named_or_switched_off(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    settings = {"examples": 4, "max_new_tokens": 20, "pattern": None}
+    comparison = compare(recipe(folder, base, **settings), run, Events()).comparison
+    written = yaml.safe_load((run.stage("compare") / "checks.yaml").read_text(encoding="utf-8"))["compare"]["checks"]
+    assert [rule.rule for rule in comparison.rules] == written
+    assert {"most_words": 15} in written
+    named = compare(recipe(folder, base, **settings, checks=[{"without": "house"}], metrics=["f1"]), run, Events()).comparison
+    assert [reason.metric for reason in named.reasons] == ["checks", "f1"]
+    assert named.rules[0].shares["tuned"] == 0
+    off = compare(recipe(folder, base, **settings, checks=[]), run, Events()).comparison
+    assert off.rules == ()
+    assert not (run.stage("compare") / "checks.yaml").exists()
+
+
+def test_kinds_come_by_rule_and_by_hand(tmp_path: Path, base: Path) -> None:
+    def row(number: int) -> dict[str, str]:
+        if number % 3 == 0:
+            return {"question": f"hammer {number}", "answer": f"It costs {number} euros."}
+        return {"question": f"house {number}", "answer": "Good day, and thank you.", "kind": "manners" if number % 3 == 1 else ""}
+
+    text = "".join(json.dumps(row(number)) + "\n" for number in range(60))
+    (tmp_path / "examples.jsonl").write_text(text, encoding="utf-8")
+    (tmp_path / "houses.md").write_text("# Houses\n\nNothing of it.\n", encoding="utf-8")
+    run = RunFolder(tmp_path / "probe")
+    chosen = recipe(tmp_path, base, contenders=["prompt"], examples=20, max_new_tokens=3, pattern=None)
+    chosen = chosen.model_copy(update={"train": chosen.train.model_copy(update={"max_steps": 1})})
+    heard: list[Event] = []
+    prepare(chosen, run, Events(listeners=(heard.append,)))
+    assert not any("not used: 'kind'" in event.text for event in heard if isinstance(event, Notice))
+    train(chosen, run, Events())
+    comparison = compare(chosen, run, Events()).comparison
+    asked = {talk.source: talk for talk in load_conversations(run.stage("prepare"), "test")}
+    assert set(comparison.kinds) <= {"knowledge", "style", "manners"}
+    assert len(comparison.kinds) > 1
+    assert sum(comparison.kinds.values()) == comparison.examples
+    for line in (run.stage("compare") / "answers.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        number = int(
+            next(talk for source, talk in asked.items() if str(source) == record["source"]).messages[0].content.split()[1]
+        )
+        assert record["kind"] == ("knowledge", "manners", "style")[number % 3]
+    assert "knowledge questions" in (run.stage("compare") / "report.html").read_text(encoding="utf-8")

@@ -13,12 +13,15 @@ from afina.cli.stage import print_json, say_next
 from afina.cli.target import add_target, open_run
 from afina.cli.terminal import shown_events
 from afina.core.translation import _
-from afina.core.units import format_count, format_share
+from afina.core.units import format_bytes, format_count, format_duration, format_share
 
 if TYPE_CHECKING:
     from afina.compare.advice import Advice, Reason
     from afina.compare.figure import Figure
+    from afina.core.run import RunFolder
+    from afina.recipe.recipe import Recipe
     from afina.stages.advise import Seen
+    from afina.stages.needs import Needs
 
 NAME = "advise"
 HELP = "whether to fine-tune at all: a verdict from your examples, in seconds"
@@ -42,13 +45,44 @@ def run(args: argparse.Namespace) -> int:
     if sys.stdin.isatty() and not args.json:
         answers |= _ask(advise.unanswered(answers))
     advice = advise.conclude(seen, answers)
-    next_command = _next(advice, args.target, recipe.name, folder.manifest("train") is not None)
+    is_trained = folder.manifest("train") is not None
+    next_command = _next(advice, args.target, recipe.name, is_trained)
+    needs = None if is_trained or advice.verdict == "too-few" else _needs(recipe, folder, seen)
     if args.json:
-        print_json(_record(advice, seen, next_command))
+        print_json({**_record(advice, seen, next_command), "needs": needs and asdict(needs)})
     else:
         _print(advice)
+        if not is_trained and advice.verdict != "too-few":
+            print(_needs_words(needs))
     say_next(next_command, args)
     return 0
+
+
+def _needs(recipe: Recipe, folder: RunFolder, seen: Seen) -> Needs | None:
+    from afina.stages.needs import needs_of  # torch: only for this
+
+    return needs_of(recipe, folder, seen.longest, seen.characters, prepared=seen.prepared)
+
+
+def _needs_words(needs: Needs | None) -> str:
+    """What a pilot and the training take."""
+    if needs is None:
+        return _("What the training needs is known after: afina prepare, then afina plan.")
+    if not needs.fits:
+        return _(
+            "Training this base does not fit here: the leanest way needs {needed}, {free} are free; see: afina plan."
+        ).format(needed=format_bytes(needs.needed_bytes), free=format_bytes(needs.free_bytes))
+    told = _(
+        "A pilot (afina compare --pilot) trains about {pilot}, {pilot_steps} steps, and then answers; the whole training takes "
+        "about {whole}, {steps} steps. Either needs about {memory} of memory."
+    ).format(
+        pilot=format_duration(needs.pilot_seconds),
+        pilot_steps=needs.pilot_steps,
+        whole=format_duration(needs.seconds),
+        steps=needs.steps,
+        memory=format_bytes(needs.needed_bytes),
+    )
+    return told if needs.is_measured else told + " " + _("(From the length of the texts: nothing is tokenized yet.)")
 
 
 # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,7 +150,7 @@ def _print(advice: Advice) -> None:
     print(
         "\n" + _("What no rule can know: whether the base does it already with a good prompt, and whether what is said is right.")
     )
-    print(_("A comparison on held-out examples settles it. Memory and time of a training: afina prepare, then afina plan."))
+    print(_("A comparison on held-out examples settles it."))
     if folder:
         print("\n" + _("The rows are in {folder}").format(folder=folder))
 
@@ -159,7 +193,7 @@ def _next(advice: Advice, target: str, name: str, is_trained: bool) -> str:
         return f"afina compare {name}"
     if advice.verdict == "too-few":
         return _("write more examples, then: {command}").format(command=f"afina advise {target}")
-    return f"afina run {target}"
+    return f"afina compare --pilot {target}"
 
 
 def _verdict_words(advice: Advice) -> str:

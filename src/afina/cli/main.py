@@ -16,7 +16,24 @@ from pathlib import Path
 from typing import NoReturn
 
 from afina import __version__
-from afina.cli import advise, chat, compare, demo, deploy, doctor, draft, export, new, plan, prepare, report, run, serve, train
+from afina.cli import (
+    advise,
+    chat,
+    compare,
+    curve,
+    demo,
+    deploy,
+    doctor,
+    draft,
+    export,
+    new,
+    plan,
+    prepare,
+    report,
+    run,
+    serve,
+    train,
+)
 from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError
 from afina.core.interrupt import was_interrupted
 from afina.core.threads import let_threads_sleep
@@ -32,6 +49,7 @@ COMMANDS = (
     plan,
     train,
     compare,
+    curve,
     export,
     deploy,
     chat,

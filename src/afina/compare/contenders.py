@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -13,29 +14,40 @@ import torch
 from transformers import PreTrainedModel
 
 from afina.compare.comparison import Performance, by_conversation, title
-from afina.compare.prompts import Ask, Asked, Examples, Passage, Passages, Room, answers_in
+from afina.compare.endpoint import Endpoint, require_no_tools
+from afina.compare.instruction import Instruction, write_instruction
+from afina.compare.kept import Kept, key_of
+from afina.compare.prompts import Ask, Asked, Examples, MakeSearch, Passage, Passages, Room, answers_in
+from afina.compare.retrieval import Index
+from afina.core.errors import DataError, ServiceError
 from afina.core.events import Events, Progress
 from afina.core.translation import _
 from afina.data.conversation import Conversation
 from afina.data.render import Renderer, Row
+from afina.infer.answer import Answer
 from afina.infer.score import score_rows
-from afina.infer.torch_local import TorchEngine
+from afina.infer.torch_local import BATCH_ROWS, TorchEngine
 from afina.model.base import Base
 from afina.model.load import load_model
 
 STAGE = "compare"
 
-Way = Literal["plain", "examples", "passages"]
+Way = Literal["plain", "instruction", "examples", "passages"]
+Load = Callable[[], PreTrainedModel]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A name of ``compare.contenders`` in the recipe, its model, the adapter that it puts on it, if any, and how it is asked."""
+    """A name of ``compare.contenders`` in the recipe, its model, the adapter that it puts on it, if any, and how it is asked.
+
+    ``identity`` changes when the model does; where it is ``""``, nothing is kept of what the contender does.
+    """
 
     name: str
     base: Base
     adapter: Path | None
     way: Way = "plain"
+    identity: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,41 +70,61 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What may stand before a question: training conversations as examples, passages; ``name`` says what the passages are."""
+    """What may stand before a question: training conversations as examples, passages; ``name`` says what the passages are,
+    ``make`` how both are searched.
+    """
 
     examples: Sequence[Conversation]
     passages: Sequence[Passage]
     name: str
+    make: MakeSearch = Index
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every contender is given, by the way in which it is asked."""
+    """What every contender is given, by the way in which it is asked. ``kept``: what was done before, by content."""
 
     renderer: Renderer
     given: Mapping[Way, Given]
     max_new_tokens: int
     dtype: torch.dtype
     device: torch.device
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A contender that did not finish, and why, in a sentence."""
+
+    contender: str
+    reason: str
 
 
 def names_of(setting: Sequence[str] | Literal["auto"], *, documents: bool) -> tuple[str, ...]:
     """The names of ``compare.contenders``; ``auto`` takes those with passages where there are documents."""
     if setting != "auto":
         return tuple(setting)
-    return ("prompt", "few_shot", "rag", "tuned", "tuned+rag") if documents else ("prompt", "few_shot", "tuned")
+    found = ("prompt", "prompt+", "few_shot", "tuned")
+    return ("prompt", "prompt+", "few_shot", "rag", "tuned", "tuned+rag") if documents else found
 
 
 def choose_contenders(names: Sequence[str], base: Base, tuned: Base, adapter: Path | None) -> list[Contender]:
     """The contenders of these names, the plain base first: the others are compared with it."""
     known = (
         Contender("prompt", base, None),
+        Contender("prompt+", base, None, "instruction"),
         Contender("few_shot", base, None, "examples"),
         Contender("rag", base, None, "passages"),
         Contender("tuned", tuned, adapter),
         Contender("tuned+rag", tuned, adapter, "passages"),
     )
     return [contender for contender in known if contender.name in names]
+
+
+def as_pilot(contender: Contender) -> Contender:
+    """The same under the name of a pilot, where it has an adapter or weights of its own training."""
+    name = {"tuned": "pilot", "tuned+rag": "pilot+rag"}.get(contender.name, contender.name)
+    return replace(contender, name=name)
 
 
 def give(ways: Iterable[Way], held_out: HeldOut, knowledge: Knowledge, room: Room) -> dict[Way, Given]:
@@ -102,10 +134,13 @@ def give(ways: Iterable[Way], held_out: HeldOut, knowledge: Knowledge, room: Roo
         match way:
             case "plain":
                 given[way] = Given([room.ask(question) for question in held_out.questions], held_out.rows)
+            case "instruction":
+                instruction = Instruction(write_instruction(knowledge.examples), room)
+                given[way] = _give(instruction.ask, held_out, room)
             case "examples":
-                given[way] = _give(Examples(knowledge.examples, room).ask, held_out, room)
+                given[way] = _give(Examples(knowledge.examples, room, knowledge.make).ask, held_out, room)
             case "passages":
-                given[way] = _give(Passages(knowledge.passages, room, knowledge.name).ask, held_out, room)
+                given[way] = _give(Passages(knowledge.passages, room, knowledge.name, knowledge.make).ask, held_out, room)
     return given
 
 
@@ -120,29 +155,91 @@ def _give(ask: Ask, held_out: HeldOut, room: Room) -> Given:
 
 
 def perform_all(contenders: Sequence[Contender], task: Task, events: Events) -> list[Performance]:
-    """What each contender does. A model is in memory only as long as its contenders, which stand side by side, are at work."""
+    """What each contender does. A model is in memory only as long as its contenders, which stand side by side, are at work, and
+    only where not all of it was done before.
+    """
     performances = []
     for (base, adapter), group in groupby(contenders, key=lambda contender: (contender.base, contender.adapter)):
-        model = load_model(base, dtype=task.dtype, device=task.device, adapter=adapter)
-        performances += [perform(contender, model, task, events) for contender in group]
-        del model
+        load = cache(partial(load_model, base, dtype=task.dtype, device=task.device, adapter=adapter))
+        performances += [perform(contender, load, task, events) for contender in group]
+        load.cache_clear()
         gc.collect()  # modules hold each other: without it two large models would be in memory at once
     return performances
 
 
-def perform(contender: Contender, model: PreTrainedModel, task: Task, events: Events) -> Performance:
+def perform(contender: Contender, load: Load, task: Task, events: Events) -> Performance:
     """The contender's losses and greedy answers."""
     given = task.given[contender.way]
-    loss_task = _("{contender}: held-out loss").format(contender=title(contender.name))
-    answer_task = _("{contender}: answers").format(contender=title(contender.name))
-    losses = score_rows(model, given.rows, on_progress=_progress(events, loss_task, len(given.rows), _("rows")))
-    answers = TorchEngine(model, task.renderer.tokenizer, task.renderer.template).answer_many(
-        [asked.conversation.prompt for asked in given.asked],
-        task.max_new_tokens,
-        _progress(events, answer_task, len(given.asked), _("answers")),
-        [asked.conversation.tools for asked in given.asked],
-    )
-    return Performance(contender.name, answers, by_conversation(given.rows, losses), given.asked)
+    losses = _losses(contender, load, task, events)
+    return Performance(contender.name, _answers(contender, load, task, events), by_conversation(given.rows, losses), given.asked)
+
+
+def _losses(contender: Contender, load: Load, task: Task, events: Events) -> list[tuple[float, int]]:
+    """The summed loss of each row and its trained tokens."""
+    rows = task.given[contender.way].rows
+    key = _key(contender, task, "losses", [[list(row.ids), row.spans] for row in rows])
+    if task.kept is not None and (known := task.kept.get(key)) is not None:
+        return [(loss, count) for loss, count in known]
+    title_of = _("{contender}: held-out loss").format(contender=title(contender.name))
+    losses = score_rows(load(), rows, on_progress=_progress(events, title_of, len(rows), _("rows")))
+    if task.kept is not None and contender.identity:
+        task.kept.put(key, losses)
+    return losses
+
+
+def _answers(contender: Contender, load: Load, task: Task, events: Events) -> list[Answer]:
+    """An answer to each question, in portions that are kept as soon as they are there."""
+    asked = task.given[contender.way].asked
+    prompts = [task.renderer.prompt_ids(one.conversation.prompt, one.conversation.tools) for one in asked]
+    keys = [_key(contender, task, "answer", prompt, task.max_new_tokens) for prompt in prompts]
+    answers: dict[int, Answer] = {}
+    for place, key in enumerate(keys):
+        if task.kept is not None and (known := task.kept.get(key)) is not None:
+            text, ids, finish, seconds = known
+            answers[place] = Answer(text, tuple(ids), finish, seconds)
+    missing = sorted((place for place in range(len(asked)) if place not in answers), key=lambda place: -len(prompts[place]))
+    title_of = _("{contender}: answers").format(contender=title(contender.name))
+    for start in range(0, len(missing), BATCH_ROWS):
+        places = missing[start : start + BATCH_ROWS]
+        tell = partial(_tell_more, _progress(events, title_of, len(asked), _("answers")), len(answers))
+        found = TorchEngine(load(), task.renderer.tokenizer, task.renderer.template).answer_many(
+            [asked[place].conversation.prompt for place in places],
+            task.max_new_tokens,
+            tell,
+            [asked[place].conversation.tools for place in places],
+        )
+        for place, answer in zip(places, found, strict=True):
+            answers[place] = answer
+            if task.kept is not None and contender.identity:
+                task.kept.put(keys[place], [answer.text, list(answer.ids), answer.finish, round(answer.seconds, 4)])
+    return [answers[place] for place in range(len(asked))]
+
+
+def _tell_more(tell: Callable[[int], None], before: int, done: int) -> None:
+    tell(before + done)
+
+
+def _key(contender: Contender, task: Task, *what: object) -> str:
+    return key_of(contender.identity, str(task.dtype), task.device.type, task.renderer.end_of_turn, *what)
+
+
+def perform_elsewhere(endpoint: Endpoint, task: Task, events: Events) -> Performance | LeftOut:
+    """The answers of a model elsewhere, which is asked plainly. Whatever it answered is kept, even where it does not finish."""
+    asked = task.given["plain"].asked
+    tell = _progress(events, _("{contender}: answers").format(contender=endpoint.name), len(asked), _("answers"))
+    answers: list[Answer] = []
+    told: list[Asked] = []
+    try:
+        require_no_tools([one.conversation.tools for one in asked], endpoint.name)
+        for one in asked:
+            reply = endpoint.ask_once(one.conversation.prompt, task.max_new_tokens, task.kept)
+            answers.append(reply.answer)
+            told.append(replace(one, prompt_tokens=reply.prompt_tokens or one.prompt_tokens))
+            tell(len(answers))
+    except (ServiceError, DataError) as error:
+        reason = _("{reason} (after {done} of {all} answers)").format(reason=error.what, done=len(answers), all=len(asked))
+        return LeftOut(endpoint.name, reason)
+    return Performance(endpoint.name, answers, None, told)
 
 
 def _progress(events: Events, task: str, total: int, unit: str) -> Callable[[int], None]:

@@ -5,7 +5,6 @@ Form is what fine-tuning teaches well: what is here counted as the same in most 
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections import Counter
@@ -14,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from afina.compare.figure import Example, Figure, Shown, excerpt, figure, shown
 from afina.data.clean.personal import mask
 from afina.data.duplicates import folded
+from afina.measure.fields import json_value
 
 MOSTLY = 0.5  # share of the answers from which on they are said to share something
 _REPEATED = 10  # answers for each different one, from which on they are labels,
@@ -25,7 +25,6 @@ _ADDRESSED = 0.2  # share of the answers that must say tú or usted before eithe
 _SIGNS = " \t.,;:!?¡¿\"'«»“”‘’()…"
 
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
-_FENCED = re.compile(r"\s*```[a-z]*\s*\n(.*?)\n?```\s*", re.DOTALL)
 _FEATURES = {
     "code": re.compile(r"^\s*```", re.MULTILINE),
     "heading": re.compile(r"^#{1,6} [^\W\d]", re.MULTILINE),
@@ -82,7 +81,7 @@ def _structure(examples: Sequence[Example]) -> Figure:
 
 def structure(answer: str) -> str:
     """What an answer is built of, in a word or a few."""
-    value = _json(answer)
+    value = json_value(answer)
     if isinstance(value, dict):
         return "json: " + ", ".join(sorted(value)) if value else "json"
     if isinstance(value, list):
@@ -91,18 +90,6 @@ def structure(answer: str) -> str:
     if features:
         return " ".join(features)
     return "lines" if "\n" in answer.strip() else "text"
-
-
-def _json(answer: str) -> object:
-    """The answer's value where it is one JSON object or list, fenced or not; else None."""
-    fenced = _FENCED.fullmatch(answer)
-    text = (fenced[1] if fenced else answer).strip()
-    if text[:1] not in ("{", "["):
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _opening(answer: str) -> list[str]:

@@ -17,6 +17,7 @@ from afina.data.clean.characters import utf8
 from afina.data.clean.personal import may_hold_personal, personal
 from afina.data.documents.document import Chunk
 from afina.data.duplicates import folded
+from afina.measure.abstention import says_so
 
 GRAM = 3  # words in a row that count as found
 FOUND = 0.5  # share of an answer's grams that must be found
@@ -57,11 +58,33 @@ def knowledge_figures(examples: Sequence[Example], chunks: Sequence[Chunk]) -> I
     yield from _values(examples)
 
 
+def kinds_of(examples: Sequence[Example], chunks: Sequence[Chunk]) -> list[str]:
+    """``knowledge`` where an answer stands in the documents, or carries a price, a date, a time or a contact that nobody could
+    know from its question; ``unanswerable`` where it says that the answer is not there; else ``style``.
+    """
+    there = _where(examples, chunks)
+    return [_kind(example, number in there) for number, example in enumerate(examples)]
+
+
+def _kind(example: Example, stands_there: bool) -> str:
+    if says_so(example.answer):
+        return "unanswerable"
+    return "knowledge" if stands_there or _contact(example) or any(_own(kind, example) for kind in _VALUES) else "style"
+
+
 # ── where an answer stands ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _in_documents(examples: Sequence[Example], chunks: Sequence[Chunk]) -> Figure:
     """Answers of which most runs of three words stand in the documents; a row shows the passage too."""
+    where = _where(examples, chunks)
+    rows = tuple(_with_passage(examples[number], chunks[where[number]]) for number in sorted(where)[:_ROWS])
+    found = figure("documents", examples, lambda number: number in where, show_others=True, chunks=len(chunks))
+    return Figure(found.name, found.count, found.of, rows, found.others, found.values)
+
+
+def _where(examples: Sequence[Example], chunks: Sequence[Chunk]) -> dict[int, int]:
+    """The number of each example whose answer stands in the documents, and that of the chunk."""
     wanted = [_grams(example.answer) for example in examples]
     passages = _passages({gram for grams in wanted for gram in grams}, chunks)
     stems: dict[int, set[str]] = {}
@@ -75,9 +98,7 @@ def _in_documents(examples: Sequence[Example], chunks: Sequence[Chunk]) -> Figur
             candidates = [c for c in candidates if _is_about(examples[number].question, _stems_of(c, chunks, stems))]
         if candidates:
             where[number] = candidates[0]
-    rows = tuple(_with_passage(examples[number], chunks[where[number]]) for number in sorted(where)[:_ROWS])
-    found = figure("documents", examples, lambda number: number in where, show_others=True, chunks=len(chunks))
-    return Figure(found.name, found.count, found.of, rows, found.others, found.values)
+    return where
 
 
 def _in_prompt(examples: Sequence[Example]) -> Figure:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from afina.compare.retrieval import Index
 from afina.core.errors import DataError
@@ -82,6 +82,18 @@ class Asked:
 Ask = Callable[[Conversation], Asked]
 
 
+class Search(Protocol):
+    """What finds texts for a question; see ``retrieval.Index``."""
+
+    @property
+    def language(self) -> str: ...
+
+    def search(self, question: str, most: int) -> list[int]: ...
+
+
+MakeSearch = Callable[[Sequence[str], str], Search]  # of texts, and what they are called in errors
+
+
 @dataclass(frozen=True)
 class Room:
     """What a model can hold: ``context`` tokens, of which an answer may take ``max_new_tokens``."""
@@ -124,9 +136,9 @@ class Room:
 class Examples:
     """Training conversations, of which the most similar ones to a question are shown as earlier turns."""
 
-    def __init__(self, conversations: Sequence[Conversation], room: Room) -> None:
+    def __init__(self, conversations: Sequence[Conversation], room: Room, make: MakeSearch = Index) -> None:
         self._conversations, self._room = conversations, room
-        self._index = Index([asked_in(conversation.messages) for conversation in conversations], _("training examples"))
+        self._index = make([asked_in(conversation.messages) for conversation in conversations], _("training examples"))
 
     def ask(self, conversation: Conversation) -> Asked:
         """The conversation behind at most MOST_EXAMPLES examples on the same tools, the most similar one last."""
@@ -157,10 +169,10 @@ class Examples:
 class Passages:
     """Passages, of which those that share the most telling words with a question are put into the prompt."""
 
-    def __init__(self, passages: Sequence[Passage], room: Room, name: str) -> None:
+    def __init__(self, passages: Sequence[Passage], room: Room, name: str, make: MakeSearch = Index) -> None:
         """``name`` says in errors what the passages are."""
         self._passages, self._room = passages, room
-        self._index = Index([passage.text for passage in passages], name)
+        self._index = make([passage.text for passage in passages], name)
 
     def ask(self, conversation: Conversation) -> Asked:
         """The conversation with at most MOST_PASSAGES passages; as it is where not even the wording fits."""

@@ -26,14 +26,14 @@ _ACCENTS = dict.fromkeys(map(ord, "\u0300\u0301\u0302\u0303\u0308"))  # ` ´ ^ ~
 
 
 class Index:
-    """Texts that are found by their words. ``language`` is that of most of them, ``""`` where it is not known."""
+    """Texts that are found by their words."""
 
     def __init__(self, texts: Sequence[str], name: str) -> None:
         """Raises DataError where there is nothing to find; ``name`` says in it what the texts are."""
         told = [language_of(text) for text in texts]
         known = Counter(language for language in told if language)
-        self.language = known.most_common(1)[0][0] if known else language_of(" ".join(texts))
-        languages = [language or self.language for language in told]
+        self._language = known.most_common(1)[0][0] if known else language_of(" ".join(texts))
+        languages = [language or self._language for language in told]
         self._languages = tuple(dict.fromkeys(languages))
         tokens = [_stems(text, language) for text, language in zip(texts, languages, strict=True)]
         if not any(tokens):
@@ -43,6 +43,11 @@ class Index:
             )
         self._scorer = bm25s.BM25(k1=K1, b=B)
         self._scorer.index(tokens, show_progress=False)
+
+    @property
+    def language(self) -> str:
+        """That of most of the texts; ``""`` where it is not known."""
+        return self._language
 
     def search(self, question: str, most: int) -> list[int]:
         """Places of at most ``most`` texts that share a word with ``question``, best first; of equal ones the earlier first."""

@@ -53,12 +53,15 @@ class Conversation:
 
     Between an assistant's calls and its next message stand the tools' results. ``tools`` is the JSON list of the tools on offer,
     normalised (``data/tools.py``), or ``""``. Conversations of one ``group`` are never parted by the split; ``""``: no group.
+    ``kind`` and ``rating`` are what the row says of itself in columns of these names, for the comparison; ``""``: nothing.
     """
 
     messages: tuple[Message, ...]
     source: Source
     tools: str = ""
     group: str = ""
+    kind: str = ""
+    rating: str = ""
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -42,6 +42,7 @@ _TALKS = pa.schema(
         ("messages", pa.string()),  # JSON: [{"role", "content"}, …]
         ("tools", pa.string()),
         ("group", pa.string()),
+        ("about", pa.string()),  # JSON: [kind, rating], or ""
         ("file", pa.dictionary(pa.int32(), pa.string())),
         ("line", pa.int64()),
         ("key", pa.uint64()),  # of the conversation as it was read; what is found again by it need not be done again
@@ -158,6 +159,7 @@ def portion(kept: Sequence[Kept]) -> Portion:
         pa.array([_messages_text(talk.messages) for talk in talks], pa.string()),
         pa.array([talk.tools for talk in talks], pa.string()),
         pa.array(groups, pa.string()),
+        pa.array([_about_text(talk) for talk in talks], pa.string()),
         pa.array([source.file for source in sources], pa.string()),
         pa.array([source.line for source in sources], pa.int64()),
         pa.array([one.key for one in kept], pa.uint64()),
@@ -243,9 +245,10 @@ class Store:
         return self._talks.texts(name)
 
     def conversation(self, number: int) -> Conversation:
-        record = self._talks.record(number, ("messages", "file", "line", "tools", "group"))
+        record = self._talks.record(number, ("messages", "file", "line", "tools", "group", "about"))
+        kind, rating = json.loads(record["about"] or '["", ""]')
         return Conversation(
-            _messages(record["messages"]), Source(record["file"], record["line"]), record["tools"], record["group"]
+            _messages(record["messages"]), Source(record["file"], record["line"]), record["tools"], record["group"], kind, rating
         )
 
     def findings(self, number: int) -> tuple[Finding, ...]:
@@ -491,6 +494,10 @@ def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBa
 def _with_columns(batch: pa.RecordBatch, changed: Mapping[str, pa.Array]) -> pa.RecordBatch:
     columns = [changed.get(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _about_text(talk: Conversation) -> str:
+    return _ENCODER.encode([talk.kind, talk.rating]) if talk.kind or talk.rating else ""
 
 
 def _hashes_of_groups(groups: Sequence[str]) -> pa.Array:

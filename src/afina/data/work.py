@@ -99,4 +99,5 @@ class Work:
 def key_of(talk: Conversation, fingerprint: str) -> int:
     """A hash of all that the work on a conversation depends on; never 0."""
     parts = [f"{m.role}\x1f{m.content}\x1f{m.calls or ''}\x1f{m.name}\x1f{m.trained}" for m in talk.messages]
-    return digest("\x1e".join((fingerprint, talk.tools, *parts))) or 1
+    about = (talk.kind, talk.rating) if talk.kind or talk.rating else ()
+    return digest("\x1e".join((fingerprint, talk.tools, *about, *parts))) or 1

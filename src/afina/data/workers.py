@@ -172,6 +172,8 @@ def _talks_text(talks: Sequence[Conversation], first: int, shortcuts: Shortcuts)
             talk.source.line,
             talk.tools,
             talk.group,
+            talk.kind,
+            talk.rating,
         )
         for talk in talks
     ]
@@ -189,8 +191,10 @@ def _talks(data: bytes) -> tuple[list[Conversation], int, Shortcuts]:
             Source(file, line),
             tools,
             group,
+            kind,
+            rating,
         )
-        for messages, file, line, tools, group in rows
+        for messages, file, line, tools, group, kind, rating in rows
     ]
     return talks, first, Shortcuts(*shortcuts)
 

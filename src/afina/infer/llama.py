@@ -47,6 +47,7 @@ class LlamaServer:
     attention and nothing reused between requests, so that the tokens can be compared with torch's. ``name`` is what clients call
     the model. ``slots``: conversations at a time, each with the whole context. ``port`` 0 takes a free one. ``timeout_s`` is for
     one answer, or for one piece of a streamed one. ``adapter``: a LoRA adapter's GGUF to put beside the file's weights.
+    ``embeddings``: it gives vectors and no answers.
 
     Raises ResourceError for a port in use or a missing library, DataError for a file that llama.cpp refuses and for a
     conversation that does not fit, ServiceError for a crash or a timeout, with the last lines of the child's log.
@@ -67,6 +68,7 @@ class LlamaServer:
         slots: int = 1,
         timeout_s: float = 600.0,
         adapter: Path | None = None,
+        embeddings: bool = False,
     ) -> None:
         self.gguf = gguf
         self.timeout_s = timeout_s
@@ -86,6 +88,7 @@ class LlamaServer:
             name,
             *(["--exact"] if exact else []),
             *(["--adapter", str(adapter)] if adapter else []),
+            *(["--embeddings"] if embeddings else []),
         ]
         self._port = port
         self._child: subprocess.Popen[bytes] | None = None

@@ -81,6 +81,11 @@ def _parameters(xllamacpp: Any, options: argparse.Namespace) -> Any:  # a native
     threads = options.threads or (1 if options.gguf.stat().st_size < SMALL_FILE_BYTES else -1)
     parameters.cpuparams.n_threads = threads
     parameters.cpuparams_batch.n_threads = threads
+    if options.embeddings:
+        parameters.embedding = True
+        if not _says_how_to_pool(options.gguf):  # a model that was made for answers: the mean of its states
+            parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        parameters.n_ubatch = parameters.n_batch = options.context  # a text is read at once or not at all
     if options.exact:
         parameters.n_gpu_layers = 0
         parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -90,6 +95,13 @@ def _parameters(xllamacpp: Any, options: argparse.Namespace) -> Any:  # a native
         parameters.cache_ram_mib = 0
         parameters.fit_params = False
     return parameters
+
+
+def _says_how_to_pool(path: Path) -> bool:
+    """Whether the file says how a text's states become its one vector, as those of embedding models do."""
+    from gguf import GGUFReader  # only for embeddings
+
+    return any(name.endswith(".pooling_type") for name in GGUFReader(path).fields)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slots", type=int, default=1, help="conversations at a time, each with the whole context")
     parser.add_argument("--name", default="afina", help="the model's name for clients")
     parser.add_argument("--exact", action="store_true", help="CPU, float32 cache, no flash attention, nothing reused")
+    parser.add_argument("--embeddings", action="store_true", help="vectors of texts in the place of answers")
     return parser
 
 

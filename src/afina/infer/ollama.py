@@ -76,10 +76,7 @@ class Ollama:
         """Ollama's version, within two seconds."""
         reply = self._json("GET", "/api/version", timeout_s=PING_S)
         if not isinstance(reply, dict) or "version" not in reply:
-            raise ServiceError(
-                _("what answers at {address} is not Ollama").format(address=self.address),
-                fix=_("correct OLLAMA_HOST, or take deploy.to: embedded"),
-            )
+            raise self._stranger()
         return str(reply["version"])
 
     def require_recent(self) -> str:
@@ -171,13 +168,15 @@ class Ollama:
         """One greedy answer. A conversation that is too long for the model's context is an error, never cut."""
         options = {} if max_new_tokens is None else {"num_predict": max_new_tokens}
         reply = self._chat(model, messages, tools, options, logprobs=True, top_logprobs=TOP)
+        if not isinstance(reply, dict) or not isinstance(reply.get("message", {}).get("content", ""), str):
+            raise self._stranger()
         if not reply.get("done"):
             raise ServiceError(
                 _("Ollama at {address} broke off its answer for {model}").format(address=self.address, model=model),
                 fix=_("ask again; Ollama's log has the reason"),
             )
         return OllamaAnswer(
-            text=reply["message"]["content"],
+            text=reply.get("message", {}).get("content", ""),
             finish=reply.get("done_reason", ""),
             prompt_tokens=reply.get("prompt_eval_count", 0),  # zero and empty values are left out by Ollama
             answer_tokens=reply.get("eval_count", 0),
@@ -208,11 +207,8 @@ class Ollama:
             self._require_ok(response)
             try:
                 return json.loads(response.read())
-            except ValueError:
-                raise ServiceError(
-                    _("what answers at {address} is not Ollama").format(address=self.address),
-                    fix=_("correct OLLAMA_HOST, or take deploy.to: embedded"),
-                ) from None
+            except (ValueError, RecursionError):
+                raise self._stranger() from None
 
     def _empty(self, method: str, path: str, body: Any) -> None:
         with self._exchange(method, path, _encoded(body)) as response:
@@ -262,6 +258,12 @@ class Ollama:
         text = _reason(reason)
         return ServiceError(
             _("Ollama at {address} refuses: {reason}").format(address=self.address, reason=text), fix=_fix_for(text)
+        )
+
+    def _stranger(self) -> ServiceError:
+        return ServiceError(
+            _("what answers at {address} is not Ollama").format(address=self.address),
+            fix=_("correct OLLAMA_HOST, or take deploy.to: embedded"),
         )
 
     def _unreachable(self, error: Exception) -> ServiceError:

@@ -23,16 +23,19 @@ from afina.data.conversation import Message
 KEY_VARIABLES = ("AFINA_API_KEY", "OPENAI_API_KEY")
 TRIES = 4  # at a server that is busy
 LONGEST_WAIT_S = 60.0
-_BUSY = (429, 502, 503, 529)
+_BUSY = (429, 500, 502, 503, 529)
+_BROKEN = 0  # in the place of a status: the connection broke before the answer was whole
 _TOO_LONG = ("exceed_context_size", "context_length_exceeded", "maximum context length")
 
 
 @dataclass(frozen=True)
 class OpenAIAnswer:
-    """``finish`` is ``stop``, ``length``, or another word of the server's."""
+    """``finish`` is ``stop``, ``length``, or another word of the server's. Tokens are 0 where it does not count them."""
 
     text: str
     finish: str
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,27 @@ class OpenAI:
     timeout_s: float = 600.0
 
     @classmethod
-    def at(cls, address: str) -> OpenAI:
-        """The server at what a user types (``127.0.0.1:8090``, ``https://api.example.com/v1``), with the environment's key."""
+    def at(cls, address: str, variable: str | None = None, timeout_s: float = 600.0) -> OpenAI:
+        """The server at what a user types (``127.0.0.1:8090``, ``https://api.example.com/v1``), with the environment's key.
+
+        ``variable`` names the one that holds it, and must be set.
+        """
         base = base_address(address)
-        name = next((name for name in KEY_VARIABLES if os.environ.get(name)), "")
+        name = variable or next((name for name in KEY_VARIABLES if os.environ.get(name)), "")
+        if variable and not os.environ.get(variable):
+            raise ServiceError(
+                _("{variable} is not set: the key for {address}").format(variable=variable, address=base),
+                fix=_("set it: export {variable}=…").format(variable=variable),
+            )
         key = os.environ.get(name, "").strip() if name else ""
         if not (key.isascii() and key.isprintable()):
             raise ServiceError(_("{variable} holds characters that no key has").format(variable=name), fix=_("set it anew"))
-        if name == "OPENAI_API_KEY" and base.startswith("http:") and not is_local(base):
+        if name not in ("", "AFINA_API_KEY") and base.startswith("http:") and not is_local(base):
             raise ServiceError(
                 _("{address} is not encrypted (http): {variable} is not sent there").format(address=base, variable=name),
                 fix=_("use https, or set AFINA_API_KEY to the key for this server"),
             )
-        return cls(base, key)
+        return cls(base, key, timeout_s)
 
     def models(self) -> list[str]:
         """The names of the models that the server offers."""
@@ -80,17 +91,40 @@ class OpenAI:
         reply = self._json("POST", "/chat/completions", body)
         try:
             choice = reply["choices"][0]
-            return OpenAIAnswer(str(choice["message"]["content"] or ""), str(choice.get("finish_reason") or "stop"))
-        except (KeyError, IndexError, TypeError, AttributeError):
+            used = reply.get("usage") or {}
+            return OpenAIAnswer(
+                str(choice["message"]["content"] or ""),
+                str(choice.get("finish_reason") or "stop"),
+                int(used.get("prompt_tokens") or 0),
+                int(used.get("completion_tokens") or 0),
+            )
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             raise self._stranger() from None
+
+    def embeddings(self, model: str, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text, in their order."""
+        reply = self._json("POST", "/embeddings", {"model": model, "input": list(texts)})
+        try:
+            found = sorted(reply["data"], key=lambda one: int(one["index"]))
+            vectors = [[float(value) for value in one["embedding"]] for one in found]
+        except (KeyError, TypeError, ValueError):
+            raise self._stranger() from None
+        if len(vectors) != len(texts) or len(set(map(len, vectors))) != 1:
+            raise self._stranger()
+        return vectors
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
         status, wait_s, content = self._exchange(method, path, body)
         for tried in range(1, TRIES):
-            if status not in _BUSY:
+            if status not in (*_BUSY, _BROKEN):
                 break
             time.sleep(min(LONGEST_WAIT_S, 2.0**tried if wait_s is None else wait_s))
             status, wait_s, content = self._exchange(method, path, body)
+        if status == _BROKEN:
+            raise ServiceError(
+                _("{address} breaks off its answer, {count} times").format(address=self.address, count=TRIES),
+                fix=_("look at the server's log; the same command goes on from here"),
+            )
         if status != http.client.OK:
             raise self._refusal(status, content)
         try:
@@ -110,6 +144,8 @@ class OpenAI:
             response = connection.getresponse()
             wait = response.getheader("Retry-After") or ""
             return response.status, float(wait) if wait.isdigit() else None, response.read()
+        except (http.client.IncompleteRead, ConnectionResetError, http.client.RemoteDisconnected):
+            return _BROKEN, None, b""
         except (OSError, http.client.HTTPException) as error:
             reason = _("no answer in time") if isinstance(error, TimeoutError) else self._without_key(str(error))
             raise ServiceError(

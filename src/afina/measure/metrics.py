@@ -24,52 +24,64 @@ class Metric:
     name: str
     title: str
     explanation: str
-    direction: Literal["higher", "lower"]
+    direction: Literal["higher", "lower"] = "higher"
     binary: bool = False
 
 
-def metrics(*, with_pattern: bool) -> tuple[Metric, ...]:
-    """Every metric of a comparison in the order in which it is shown, in the user's language."""
-    loss = Metric(
-        name="loss",
-        title=_("held-out loss"),
-        explanation=_("how surprised the model is by expected answers it never saw, in nats a token"),
-        direction="lower",
+def metric_of(name: str) -> Metric:
+    """The metric of a name, in the user's language."""
+    return next(metric for metric in every_metric() if metric.name == name)
+
+
+def every_metric() -> tuple[Metric, ...]:
+    """Every metric of a comparison, in the order in which they are shown."""
+    return (
+        Metric(
+            "loss",
+            _("held-out loss"),
+            _("how surprised the model is by expected answers it never saw, in nats a token"),
+            direction="lower",
+        ),
+        Metric(
+            "pattern",
+            _("style obeyed"),
+            _("share of the answers that match the recipe's compare.pattern from first to last character"),
+            binary=True,
+        ),
+        Metric("checks", _("form obeyed"), _("share of the answers that obey every rule of form"), binary=True),
+        Metric(
+            "judge",
+            _("the judge's points"),
+            _("a judge's verdicts against the first contender, in both orders: a win is 1, a tie ½, a loss 0"),
+        ),
+        Metric("label", _("right label"), _("share of the answers that are the expected label (accuracy)"), binary=True),
+        Metric("macro_f1", _("macro F1"), _("F1 of each label, and their mean: seldom labels count as much as frequent ones")),
+        Metric("number", _("right number"), _("share of the answers that come to the expected number"), binary=True),
+        Metric("json", _("valid JSON"), _("share of the answers that are one JSON object or list and nothing else"), binary=True),
+        Metric(
+            "fields", _("equal fields"), _("JSON fields that are as expected, of those that the answer or the expected one has")
+        ),
+        Metric(
+            "exact",
+            _("exact match"),
+            _("share of the answers that equal the expected one, outer white space apart"),
+            binary=True,
+        ),
+        Metric("f1", _("word F1"), _("words that the answer shares with the expected one, in any order")),
+        Metric("chrf", _("chrF"), _("runs of up to six characters that both share; forgiving of endings and spelling")),
+        Metric(
+            "abstention",
+            _("says so"),
+            _("share of the answers that say “it is not there” where the expected answer does, and nowhere else"),
+            binary=True,
+        ),
+        Metric(
+            "ended",
+            _("ended by itself"),
+            _("share of the answers that the model ended before compare.max_new_tokens"),
+            binary=True,
+        ),
     )
-    pattern = Metric(
-        name="pattern",
-        title=_("style obeyed"),
-        explanation=_("share of the answers that match the recipe's compare.pattern from first to last character"),
-        direction="higher",
-        binary=True,
-    )
-    exact = Metric(
-        name="exact",
-        title=_("exact match"),
-        explanation=_("share of the answers that equal the expected one, outer white space apart"),
-        direction="higher",
-        binary=True,
-    )
-    f1 = Metric(
-        name="f1",
-        title=_("word F1"),
-        explanation=_("words that the answer shares with the expected one, in any order"),
-        direction="higher",
-    )
-    pieces = Metric(
-        name="chrf",
-        title=_("chrF"),
-        explanation=_("runs of up to six characters that both share; forgiving of endings and spelling"),
-        direction="higher",
-    )
-    ended = Metric(
-        name="ended",
-        title=_("ended by itself"),
-        explanation=_("share of the answers that the model ended before compare.max_new_tokens"),
-        direction="higher",
-        binary=True,
-    )
-    return (loss, *([pattern] if with_pattern else []), exact, f1, pieces, ended)
 
 
 def exact_match(answer: str, reference: str) -> float:

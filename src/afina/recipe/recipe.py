@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
 from afina.recipe.kinds import Kind
+from afina.recipe.schema import problem_of
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
 
@@ -31,12 +32,24 @@ def _is_destination(place: str) -> str:
     return place
 
 
+def _is_embedder(model: str) -> str:
+    if not model.endswith(".gguf") and not re.fullmatch(r"\S+@\S+", model):
+        raise ValueError(f"{model!r} is neither a .gguf file nor model@address, such as bge-m3@http://127.0.0.1:11434/v1")
+    return model
+
+
 def _with_off(checks: object) -> object:
     """YAML reads ``off`` as false; here it is a word."""
     return {name: "off" if action is False else action for name, action in checks.items()} if isinstance(checks, dict) else checks
 
 
+def _named(model: object) -> object:
+    """A name alone is a model at Ollama."""
+    return {"name": model} if isinstance(model, str) else model
+
+
 Pattern = Annotated[str, AfterValidator(_is_regular_expression)]
+MetricName = Literal["loss", "label", "macro_f1", "number", "json", "fields", "exact", "f1", "chrf", "abstention", "ended"]
 
 
 class Split(_Section):
@@ -207,19 +220,88 @@ class Train(_Section):
     """Decides the start of the adapter and the order of the examples."""
 
 
+class Pilot(_Section):
+    steps: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Steps of a small training, of `afina compare --pilot` and of `afina curve`. auto: about three minutes for a pilot, about
+    ten for all trainings of a curve, at most as many as the training itself has."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 3
+    """How often `afina curve` trains on each part of the examples, to see how much is chance."""
+
+
+class Check(_Section):
+    """A rule that every answer in the right form obeys: exactly one of these."""
+
+    matches: Pattern | None = None
+    """A regular expression that the whole answer matches (a dot matches line ends)."""
+    contains: Annotated[str, Field(min_length=1)] | None = None
+    """A text that stands in the answer, capital letters as here."""
+    without: Annotated[str, Field(min_length=1)] | None = None
+    """A text that does not stand in the answer."""
+    most_words: Annotated[int, Field(ge=1)] | None = None
+    """The answer has at most so many words."""
+    one_of: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The answer is one of these labels, outer signs and capital letters apart."""
+    json_schema: dict[str, Any] | None = None
+    """The answer is JSON that obeys this schema (type, enum, required, properties, items, additionalProperties)."""
+
+    @model_validator(mode="after")
+    def _is_one_rule(self) -> Self:
+        if len(self.model_fields_set) != 1 or None in self.rule.values():
+            raise ValueError(f"a check is one of {', '.join(Check.model_fields)}, with a value")
+        if self.json_schema is not None and (problem := problem_of(self.json_schema)):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """``{"contains": "Gracias"}``"""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+    @model_serializer
+    def _written(self) -> dict[str, Any]:
+        return self.rule
+
+
+class Model(_Section):
+    """A model elsewhere, where more than its name is needed."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """What the model is called at its server."""
+    at: Annotated[str, Field(min_length=1)] = "ollama"
+    """ollama (at OLLAMA_HOST, else on this machine), or the address of an OpenAI-compatible server: https://host/v1."""
+    key: Annotated[str, Field(pattern=r"^[A-Z0-9_]*API_KEY$")] | None = None
+    """Name of the environment variable that holds the key, such as EXAMPLE_API_KEY; else AFINA_API_KEY or OPENAI_API_KEY."""
+    prices: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] | None = None
+    """Money for a million tokens, read and written: [0.15, 0.60]."""
+
+
 class Compare(_Section):
     contenders: (
-        Annotated[tuple[Literal["prompt", "few_shot", "rag", "tuned", "tuned+rag"], ...], Field(min_length=1)] | Literal["auto"]
+        Annotated[tuple[Literal["prompt", "prompt+", "few_shot", "rag", "tuned", "tuned+rag"], ...], Field(min_length=1)]
+        | Literal["auto"]
     ) = "auto"
-    """prompt: the base model as it is. few_shot: with similar training examples before the question. rag: with passages found in
-    data.documents, or in the training examples where there are none. tuned, tuned+rag: the trained model, as it is and with
-    passages. auto: prompt, few_shot, tuned; where there are documents all five."""
+    """prompt: the base model as it is. prompt+: with an instruction written from the training examples. few_shot: with similar
+    training examples before the question. rag: with passages found in data.documents, or in the training examples where there are
+    none. tuned, tuned+rag: the trained model, as it is and with passages. auto: prompt, prompt+, few_shot, tuned; where there are
+    documents all six."""
     examples: Annotated[int, Field(ge=2)] = 100
     """At most this many held-out examples are answered."""
+    embeddings: Annotated[str, AfterValidator(_is_embedder)] | None = None
+    """Search by meaning too, fused with the search by words: model@address of Ollama or any OpenAI-compatible server, or a .gguf
+    file of an embedding model."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
     """An answer that has not ended by itself is stopped here."""
     pattern: Pattern | None = None
     """A regular expression that a whole answer in the right style matches (a dot matches line ends)."""
+    models: tuple[Annotated[Model, BeforeValidator(_named)], ...] = ()
+    """Models elsewhere that take part: names at Ollama, or {name: x, at: https://host/v1, key: SOME_API_KEY, prices: [1, 3]}."""
+    judge: Annotated[Model | None, BeforeValidator(_named)] = None
+    """A model that compares each contender's answers with the first one's, written like one of compare.models."""
+    checks: tuple[Check, ...] | Literal["auto"] = "auto"
+    """Rules of form: [{contains: Gracias}, {without: IA}, {most_words: 60}, {matches: …}, {one_of: […]}, {json_schema: …}]. auto:
+    learned from the training answers, and written to compare/checks.yaml in this form."""
+    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] | Literal["auto"] = "auto"
+    """What is measured. auto: what fits the answers (labels, numbers, JSON or texts), with the reason on the page."""
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
     """Bootstrap samples behind each interval."""
 
@@ -267,6 +349,7 @@ class Recipe(_Section):
     advise: Advise = Advise()
     adapter: Adapter = Adapter()
     train: Train = Train()
+    pilot: Pilot = Pilot()
     compare: Compare = Compare()
     export: Export = Export()
     deploy: Deploy = Deploy()
@@ -313,4 +396,7 @@ class Recipe(_Section):
                 "documents": tuple(map(absolute, self.data.documents)),
             }
         )
-        return self.model_copy(update={"base": base, "chat_template": template, "data": data})
+        compare = self.compare
+        if compare.embeddings is not None and compare.embeddings.endswith(".gguf"):
+            compare = compare.model_copy(update={"embeddings": absolute(compare.embeddings)})
+        return self.model_copy(update={"base": base, "chat_template": template, "data": data, "compare": compare})

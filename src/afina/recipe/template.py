@@ -25,7 +25,7 @@ def _lines(section: type[BaseModel], given: Mapping[str, Any], level: int) -> It
     indent = "  " * level
     for key, field in section.model_fields.items():
         below = section_of(field.annotation)
-        if below is not None and key != "map":
+        if below is not None and field.default is not None:
             yield f"{indent}{key}:"
             yield from _lines(below, given.get(key, {}), level + 1)
             continue

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
 _TEXT = 12  # pixels
 
-MARKS = ("base", "few", "rag", "tuned", "tuned-rag")  # of the contenders
+MARKS = ("base", "plus", "few", "rag", "tuned", "tuned-rag", "other")  # of the contenders
 
 # Colours that nobody would choose stand for the names of the style sheet until the drawing is written.
 _COLOURS = {
     name: f"#0a0b{number:02x}"
-    for number, name in enumerate(("ink", "soft", "line", "base", "tuned", "paper", "bad", "few", "rag", "tuned-rag"), 16)
+    for number, name in enumerate(
+        ("ink", "soft", "line", "base", "tuned", "paper", "bad", "few", "rag", "tuned-rag", "plus", "other"), 16
+    )
 }
-INK, SOFT, LINE, BASE, TUNED, PAPER, BAD, FEW, RAG, TUNED_RAG = _COLOURS.values()
+INK, SOFT, LINE, BASE, TUNED, PAPER, BAD, FEW, RAG, TUNED_RAG, PLUS, OTHER = _COLOURS.values()
 
 
 @contextmanager

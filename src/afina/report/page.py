@@ -29,17 +29,19 @@ class Against:
 
 @dataclass(frozen=True)
 class Measure:
-    """A line of the table: one metric, an estimate for each contender, and how all but the first stand against the first."""
+    """A line of the table: one metric, an estimate for each contender that has one, and how all but the first stand against the
+    first.
+    """
 
     title: str
     explanation: str
     estimates: tuple[Estimate, ...]
-    values: tuple[tuple[str, str], ...]  # value and interval, as text, for each estimate
+    values: tuple[tuple[str, str], ...]  # value and interval, as text, for each contender
     low: float
     high: float
     grid: tuple[float, ...]
     ends: tuple[str, str]  # what stands below the two ends of the axis
-    against: tuple[Against, ...]
+    against: tuple[Against | None, ...]
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,20 @@ def draw(page: Page) -> str:
 def _result(page: Page) -> Markup:
     if not page.measures:
         return _missing(_("The contenders have not been compared yet."), f"afina compare {page.name}")
-    legend = element("p", [[key(mark), element("span", title)] for mark, title in page.contenders], class_="legend")
-    titles = [title for _mark, title in page.contenders]
+    more = _("Row by row, with quality against cost and how each number was obtained:")
+    return join(
+        [
+            contenders_table(page.contenders, page.measures, page.costs),
+            [element("p", note, class_="note") for note in page.comparison_notes],
+            element("p", more, " ", element("code", "compare/report.html"), class_="note"),
+        ]
+    )
+
+
+def contenders_table(contenders: Sequence[tuple[str, str]], measures: Sequence[Measure], costs: Sequence[Cost]) -> Markup:
+    """The legend of the contenders (mark and title) and a table with a line for each measure and cost."""
+    legend = element("p", [[key(mark), element("span", title)] for mark, title in contenders], class_="legend")
+    titles = [title for _mark, title in contenders]
     of_two = len(titles) == 2
     header = element(
         "tr",
@@ -166,20 +180,10 @@ def _result(page: Page) -> Markup:
         if of_two
         else None,
     )
-    rows = [_measure(measure, titles) for measure in page.measures]
-    costs = [_cost(cost, titles, 2 if of_two else 0) for cost in page.costs]
-    return join(
-        [
-            legend,
-            element(
-                "table",
-                element("thead", header),
-                element("tbody", rows, costs),
-                class_="measures" if len(titles) <= 3 else "measures many",
-            ),
-            [element("p", note, class_="note") for note in page.comparison_notes],
-        ]
-    )
+    rows = [_measure(measure, titles) for measure in measures]
+    lines = [_cost(cost, titles, 2 if of_two else 0) for cost in costs]
+    kind = "measures" if len(titles) <= 3 else "measures many"
+    return join([legend, element("table", element("thead", header), element("tbody", rows, lines), class_=kind)])
 
 
 def _measure(measure: Measure, titles: Sequence[str]) -> Markup:
@@ -198,8 +202,8 @@ def _measure(measure: Measure, titles: Sequence[str]) -> Markup:
     if of_two:
         (against,) = measure.against
         cells += [
-            _number(_("difference"), against.difference, against.interval),
-            element("td", _verdict(against.verdict), class_="verdict"),
+            _number(_("difference"), against.difference, against.interval) if against else element("td", "–", class_="number"),
+            element("td", verdict_word(against.verdict) if against else None, class_="verdict"),
         ]
     return element("tr", *cells)
 
@@ -222,13 +226,13 @@ def _number(title: str, value: str, interval: str, against: Against | None = Non
     verdict = None
     if against is not None:
         difference = f"{against.difference} ({against.interval})"
-        verdict = element("span", _verdict(against.verdict), title=difference, class_="told")
+        verdict = element("span", verdict_word(against.verdict), title=difference, class_="told")
     return element(
         "td", element("b", value), element("span", interval, class_="soft"), verdict, class_="number", data_title=title
     )
 
 
-def _verdict(verdict: str) -> Markup:
+def verdict_word(verdict: str) -> Markup:
     mark, word, kind = {
         "better": ("▲", _("better"), "good"),
         "worse": ("▼", _("worse"), "bad"),
@@ -252,12 +256,12 @@ def _exchange(number: int, exchange: Exchange) -> Markup:
     head = element(
         "div",
         element("span", f"{number}", class_="count"),
-        element("code", _file_name(exchange.source), title=exchange.source, class_="place"),
+        element("code", file_name(exchange.source), title=exchange.source, class_="place"),
         class_="card-head",
     )
-    earlier = _turns(_("what came before"), exchange.earlier)
+    earlier = turns(_("what came before"), exchange.earlier)
     answers = [_answer(_("expected"), "expected", exchange.expected, [])]
-    answers += [_answer(given.contender, given.mark, given.text, _marks(given), given.asked) for given in exchange.given]
+    answers += [_answer(given.contender, given.mark, given.text, marks_of(given), given.asked) for given in exchange.given]
     return element(
         "article",
         head,
@@ -268,15 +272,15 @@ def _exchange(number: int, exchange: Exchange) -> Markup:
     )
 
 
-def _turns(summary: str, turns: Sequence[tuple[str, str]]) -> Markup | None:
+def turns(summary: str, told: Sequence[tuple[str, str]]) -> Markup | None:
     """Turns behind a line that opens; nothing where there are none."""
-    if not turns:
+    if not told:
         return None
-    lines = [element("dl", element("dt", role), element("dd", text, dir="auto")) for role, text in turns]
+    lines = [element("dl", element("dt", role), element("dd", text, dir="auto")) for role, text in told]
     return element("details", element("summary", summary), lines, class_="earlier")
 
 
-def _file_name(place: str) -> str:
+def file_name(place: str) -> str:
     """``tienda.jsonl:4`` of a place in a file."""
     return re.split(r"[\\/]", place)[-1]
 
@@ -288,23 +292,23 @@ def _answer(title: str, mark: str, text: str, marks: Sequence[Markup], asked: Se
         element("h3", None if mark == "expected" else key(mark), element("span", title)),
         shown,
         element("p", marks, class_="marks") if marks else None,
-        _turns(_("what was asked"), asked),
+        turns(_("what was asked"), asked),
         class_=f"answer {mark}",
     )
 
 
-def _marks(given: Given) -> list[Markup]:
+def marks_of(given: Given) -> list[Markup]:
     marks = []
     if given.obeyed is not None:
-        marks.append(_mark("✓", _("style obeyed"), "good") if given.obeyed else _mark("✗", _("style not obeyed"), "bad"))
+        marks.append(word_mark("✓", _("style obeyed"), "good") if given.obeyed else word_mark("✗", _("style not obeyed"), "bad"))
     if given.exact:
-        marks.append(_mark("=", _("as expected"), "good"))
+        marks.append(word_mark("=", _("as expected"), "good"))
     if not given.ended:
-        marks.append(_mark("…", _("did not end by itself"), "bad"))
+        marks.append(word_mark("…", _("did not end by itself"), "bad"))
     return marks
 
 
-def _mark(sign: str, word: str, kind: str) -> Markup:
+def word_mark(sign: str, word: str, kind: str) -> Markup:
     return element("span", element("span", sign, aria_hidden="true"), " ", word, class_=f"word {kind}")
 
 

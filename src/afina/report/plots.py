@@ -11,7 +11,24 @@ from typing import TYPE_CHECKING
 
 from afina.core.translation import _
 from afina.core.units import format_count
-from afina.report.drawing import BAD, BASE, FEW, INK, LINE, PAPER, RAG, SOFT, TUNED, TUNED_RAG, axes_in, drawing, figure_of, label
+from afina.report.drawing import (
+    BAD,
+    BASE,
+    FEW,
+    INK,
+    LINE,
+    OTHER,
+    PAPER,
+    PLUS,
+    RAG,
+    SOFT,
+    TUNED,
+    TUNED_RAG,
+    axes_in,
+    drawing,
+    figure_of,
+    label,
+)
 from afina.report.markup import Markup, element
 
 if TYPE_CHECKING:
@@ -56,10 +73,12 @@ class Shape:
 
 SHAPES = {
     "base": Shape(BASE, "o", 10, True, element("circle", cx="8", cy="8", r="5")),
+    "plus": Shape(PLUS, "p", 11, True, element("path", d="M8 2L14 6.4L11.7 13.4H4.3L2 6.4Z")),
     "few": Shape(FEW, "s", 9, True, element("path", d="M3.5 3.5H12.5V12.5H3.5Z")),
     "rag": Shape(RAG, "^", 10, True, element("path", d="M8 2.5L13.5 12.5H2.5Z")),
     "tuned": Shape(TUNED, "D", 9.2, False, element("path", d="M8 1.5L14.5 8L8 14.5L1.5 8Z")),
     "tuned-rag": Shape(TUNED_RAG, "v", 11, False, element("path", d="M8 14L14.5 3H1.5Z")),
+    "other": Shape(OTHER, "h", 11, True, element("path", d="M8 2L13.2 5V11L8 14L2.8 11V5Z")),
 }
 
 
@@ -103,6 +122,14 @@ def _round_ticks(low: float, high: float, most: int) -> list[int]:
     powers = [10**power for power in range(math.ceil(math.log10(high)) + 1)]
     fine = [factor * power for power in powers for factor in (1, 2, 5) if low <= factor * power <= high]
     return fine if len(fine) <= most else [power for power in powers if low <= power <= high]
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Powers of ten between both, with 2 and 5 times them where there are few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [round(factor * 10.0**power, 10) for power in powers for factor in (1, 2, 5)]
+    inside = [tick for tick in fine if low <= tick <= high]
+    return inside if len(inside) <= 6 else [tick for tick in inside if f"{tick:e}".startswith("1.0")]
 
 
 # ── the plots ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,6 +193,42 @@ def estimates(dots: Sequence[Estimate], low: float, high: float, grid: Sequence[
                 gid=f"{dot.mark} dot",
             )
         return drawing(figure, "; ".join(dot.label for dot in dots), "estimates")
+
+
+def quality_over(dots: Sequence[tuple[float, Estimate]], axis: str, low: float, high: float, width: int, height: int) -> Markup:
+    """Each contender's value with its interval over a cost, on a logarithmic axis where the costs are far apart.
+
+    ``dots``: the cost and the value; ``axis`` names the cost; values lie between ``low`` and ``high``.
+    """
+    costs = [cost for cost, _dot in dots]
+    is_wide = min(costs) > 0 and max(costs) > 20 * min(costs)
+    y_ticks = ticks(low, high, 4)
+    with figure_of(width, height) as figure:
+        axes = axes_in(figure, left=46, right=24, top=12, bottom=44)
+        axes.set(ylim=(y_ticks[0], y_ticks[-1]))
+        right = 2 * max(costs) if is_wide else 1.12 * max(costs) or 1.0
+        if is_wide:
+            axes.set_xscale("log")
+        axes.set_xlim(min(costs) / 2 if is_wide else 0, right)
+        x_ticks = _powers(min(costs) / 2, right) if is_wide else [tick for tick in ticks(0, right, 4) if tick <= right]
+        axes.set_xticks(x_ticks, map(number, x_ticks))
+        axes.minorticks_off()
+        axes.set_yticks(y_ticks, map(number, y_ticks))
+        axes.text(1, -38 / (height - 56), axis, transform=axes.transAxes, ha="right", color=SOFT)
+        for cost, dot in dots:
+            shape = SHAPES[dot.mark]
+            bottom, value, top = (min(max(end, low), high) for end in (dot.low, dot.value, dot.high))
+            axes.plot((cost, cost), (bottom, top), color=shape.colour, linewidth=2, clip_on=False, gid=f"{dot.mark} whisker")
+            axes.plot(
+                *(cost, value, shape.marker),
+                markersize=shape.size,
+                mfc=PAPER if shape.hollow else shape.colour,
+                mec=shape.colour,
+                mew=2 if shape.hollow else 0,
+                clip_on=False,
+                gid=f"{dot.mark} dot",
+            )
+        return drawing(figure, f"{axis}: " + "; ".join(f"{dot.label} ({number(cost)})" for cost, dot in dots))
 
 
 def histogram(

@@ -3,7 +3,7 @@
 STYLE = """
 :root {
   --paper: #fbfaf7; --card: #ffffff; --ink: #22262b; --soft: #5f6670; --line: #e4e1da; --faint: #f1efe9;
-  --base: #6a7078; --few: #8a5a00; --rag: #2f5fa8; --tuned: #0e6e63; --tuned-rag: #7a3f8f;
+  --base: #6a7078; --plus: #93406a; --other: #4f5a2e; --few: #8a5a00; --rag: #2f5fa8; --tuned: #0e6e63; --tuned-rag: #7a3f8f;
   --good: #1d6b3e; --bad: #a23a1f; --halo: #fbfaf7; --marked: #dcefe9;
   --serif: "Iowan Old Style", "Palatino Linotype", Palatino, "Book Antiqua", Georgia, "Noto Serif", "DejaVu Serif", serif;
   --sans: ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Helvetica Neue", Arial, sans-serif;
@@ -12,7 +12,7 @@ STYLE = """
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #15181b; --card: #1b1f23; --ink: #e6e4df; --soft: #9ba2ab; --line: #2e3339; --faint: #202428;
-    --base: #a8afb8; --few: #d8ad55; --rag: #8fb4ee; --tuned: #62c8b6; --tuned-rag: #cf9fe0;
+    --base: #a8afb8; --plus: #e79ac0; --other: #bccb8c; --few: #d8ad55; --rag: #8fb4ee; --tuned: #62c8b6; --tuned-rag: #cf9fe0;
     --good: #7ccb98; --bad: #f09a80; --halo: #15181b; --marked: #1f3b37;
   }
 }
@@ -79,7 +79,9 @@ svg text { font-family: var(--sans); font-variant-numeric: tabular-nums; }
 svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; stroke-linejoin: round; }
 .estimates { width: 100%; max-width: 22rem; height: auto; }
 .key .base { --mark: var(--base); }
+.key .plus { --mark: var(--plus); }
 .key .few { --mark: var(--few); }
+.key .other { --mark: var(--other); }
 .key .rag { --mark: var(--rag); }
 .key .tuned { --mark: var(--tuned); }
 .key .tuned-rag { --mark: var(--tuned-rag); }
@@ -101,7 +103,8 @@ svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; st
 
 .card { margin: 0 0 1.25rem; padding: 1.1rem 1.35rem 1.25rem; background: var(--card); border: 1px solid var(--line);
     border-radius: 8px; }
-.card .key circle, .card .key .few path, .card .key .rag path { fill: var(--card); }
+.card .key circle, .card .key .plus path, .card .key .other path, .card .key .few path,
+.card .key .rag path { fill: var(--card); }
 .card-head { display: flex; align-items: baseline; gap: .75rem; color: var(--soft); font-size: .82rem;
     overflow-wrap: anywhere; }
 .question { margin: .5rem 0 1.1rem; font-family: var(--serif); font-size: 1.12rem; line-height: 1.45;
@@ -114,6 +117,27 @@ svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; st
 .answer .text { max-height: 18rem; overflow: auto; font-size: .95rem; line-height: 1.5; white-space: pre-wrap;
     overflow-wrap: anywhere; }
 .marks { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: auto 0 0; padding-top: .5rem; font-size: .82rem; }
+.reasons { grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); }
+.reasons div { justify-content: flex-start; }
+.rule { overflow-wrap: anywhere; }
+.sortable > input { position: absolute; opacity: 0; }
+.sortable > label { display: inline-block; margin: 0 .4rem .6rem 0; padding: .25rem .7rem; border: 1px solid var(--line);
+    border-radius: 6px; color: var(--soft); font-size: .85rem; cursor: pointer; }
+.sortable > input:checked + label { border-color: var(--tuned); color: var(--ink); }
+.sortable > input:focus-visible + label { outline: 2px solid var(--tuned); outline-offset: 2px; }
+.cards { display: flex; flex-direction: column; margin-top: .6rem; }
+#order-0:checked ~ .cards > .card { order: var(--o0); }
+#order-1:checked ~ .cards > .card { order: var(--o1); }
+#order-2:checked ~ .cards > .card { order: var(--o2); }
+#order-3:checked ~ .cards > .card { order: var(--o3); }
+#order-4:checked ~ .cards > .card { order: var(--o4); }
+#order-5:checked ~ .cards > .card { order: var(--o5); }
+#order-6:checked ~ .cards > .card { order: var(--o6); }
+#order-7:checked ~ .cards > .card { order: var(--o7); }
+#order-8:checked ~ .cards > .card { order: var(--o8); }
+#order-9:checked ~ .cards > .card { order: var(--o9); }
+#order-10:checked ~ .cards > .card { order: var(--o10); }
+#order-11:checked ~ .cards > .card { order: var(--o11); }
 .earlier { margin-top: .5rem; font-size: .9rem; }
 .earlier dl { display: grid; grid-template-columns: 5.5rem 1fr; margin: .5rem 0 0; color: var(--soft); }
 .earlier dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }

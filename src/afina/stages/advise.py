@@ -44,11 +44,16 @@ _SHOWN = 3  # rows left out that the figure shows
 
 @dataclass(frozen=True)
 class Seen:
-    """What was counted. ``good`` examples can be learned from; ``prepared``: they are those that the run's preparation kept."""
+    """What was counted. ``good`` examples can be learned from; ``prepared``: they are those that the run's preparation kept.
+
+    ``longest`` example and all of them together, in characters.
+    """
 
     good: int
     figures: tuple[Figure, ...]
     prepared: bool
+    longest: int
+    characters: int
 
 
 @dataclass
@@ -97,7 +102,9 @@ def look(recipe: Recipe, run: RunFolder, events: Events) -> Seen:
     dropped = ", ".join(f"{check} {count}" for check, count in found.dropped.most_common())
     values: dict[str, str | int] = {"looked_at": len(examples), "dropped": dropped}
     count = Figure("examples", good, found.rows, (), tuple(found.first), values)
-    return Seen(good, (count, *observe(examples, chunks)), prepared)
+    lengths = [sum(len(message.content) for message in conversation.messages) for _asked, conversation in found.kept]
+    characters = sum(lengths) * good // len(lengths)
+    return Seen(good, (count, *observe(examples, chunks)), prepared, max(lengths), characters)
 
 
 def conclude(seen: Seen, answers: Mapping[str, str]) -> Advice:

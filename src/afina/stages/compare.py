@@ -1,19 +1,28 @@
-"""Compare: the base as it is, the base with examples or passages before the question, and the tuned model, on held-out examples.
+"""Compare: the base as it is, the base with an instruction, examples or passages before the question, the tuned model, and models
+elsewhere, on held-out examples.
 
-All run in the type in which the model will be served (16 or 32 bits, the adapter beside the base), never in NF4.
+Models of this machine run in the type in which the tuned one will be served (16 or 32 bits, the adapter beside the base), never
+in NF4.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from afina import __version__
+from afina.compare.checks import as_yaml, learn_checks, obeyed, told
 from afina.compare.comparison import (
+    EVERY,
     Comparison,
+    Kinds,
+    Performance,
+    Scored,
+    Scoring,
     choose_questions,
     compare_performances,
     in_a_row,
@@ -28,28 +37,45 @@ from afina.compare.contenders import (
     Given,
     HeldOut,
     Knowledge,
+    LeftOut,
     Task,
     Way,
+    as_pilot,
     choose_contenders,
     give,
     names_of,
     perform_all,
+    perform_elsewhere,
 )
-from afina.compare.prompts import Passage, Room, asked_in
+from afina.compare.embedding import Hybrid, Told, embedder
+from afina.compare.endpoint import Endpoint, open_endpoint, open_endpoints
+from afina.compare.figure import Example
+from afina.compare.instruction import write_instruction
+from afina.compare.judge import Judgement, judge_answers
+from afina.compare.kept import Kept
+from afina.compare.knowledge import kinds_of
+from afina.compare.prompts import MakeSearch, Passage, Room, asked_in
+from afina.compare.retrieval import Index
+from afina.compare.standing import save_standing, scores_of, stand
+from afina.compare.standing import words as standing_words
 from afina.core.errors import DataError, RecipeError
-from afina.core.events import Events
-from afina.core.run import RunFolder
+from afina.core.events import Events, Progress
+from afina.core.files import write_atomic
+from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
-from afina.core.units import format_share
+from afina.core.units import format_bytes, format_count, format_duration, format_share
 from afina.data.conversation import Conversation
 from afina.data.documents.document import Chunk
+from afina.data.render import Renderer, Row
 from afina.data.store import load_conversations, load_rows
+from afina.measure.choice import choose_metrics
 from afina.measure.intervals import Interval
-from afina.measure.pattern import obeys
+from afina.measure.metrics import metric_of
 from afina.model.base import resolve_base
 from afina.model.load import choose_device, choose_dtype
-from afina.recipe.recipe import Recipe
+from afina.recipe.recipe import Check, Recipe
 from afina.stages import fingerprint
+from afina.stages.compared import main_of, write_page
 from afina.stages.prepare import CHUNKS, build_renderer
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.stage import Outcome, StageWork, run_stage
@@ -57,6 +83,11 @@ from afina.stages.tuned import tuned_model
 from afina.train.loop import STAGE as TRAIN
 
 NAME = STAGE
+VECTORS = "vectors"  # below the run's folder: of embedded texts, by their content
+KEPT = "kept/answers.jsonl"  # below the run's folder: what was answered, by content
+CHECKS = "checks.yaml"
+_LOOKED_AT = 2000  # training answers that say what answers are like
+_EXCEPTIONS = 0.1  # share of the expected answers that may break a rule before it is told
 _FEW = 20  # below this many examples an interval is wider than most differences
 
 
@@ -66,8 +97,8 @@ class CompareResult:
     folder: Path
 
 
-def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
-    """Compares the recipe's contenders on the run's held-out examples."""
+def compare(recipe: Recipe, run: RunFolder, events: Events, *, pilot: bool = False) -> CompareResult:
+    """Compares the recipe's contenders on the run's held-out examples. What is trained is called a ``pilot`` where it is one."""
     run.require(PREPARE)
     trained = run.require(TRAIN)
     base = resolve_base(recipe.base, recipe.revision)
@@ -87,30 +118,57 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
     questions = [renderer.written(question) for question in chosen]
     tuned = tuned_model(base, run)
     names = names_of(settings.contenders, documents=bool(recipe.data.documents))
-    contenders = choose_contenders(names, base, tuned.base, tuned.adapter)
+    contenders = [
+        replace(one, identity=fingerprint.of_stage(trained) if one.name.startswith("tuned") else fingerprint.of_base(base))
+        for one in choose_contenders(names, base, tuned.base, tuned.adapter)
+    ]
+    if pilot:
+        contenders = [as_pilot(contender) for contender in contenders]
+    endpoints = open_endpoints(settings.models)
+    judge = open_endpoint(settings.judge) if settings.judge is not None else None
 
     def work(folder: Path) -> Outcome:
-        _check_pattern(settings.pattern, questions, events)
         if len(questions) < _FEW:
             text = _("only {count} held-out examples: wide intervals; more examples or a larger data.split.test narrow them")
             events.warn(NAME, text.format(count=len(questions)))
-        asked = HeldOut(held_out, chosen, load_rows(run.stage(PREPARE), "test"), recipe.data.turns == "last")
+        rows = load_rows(run.stage(PREPARE), "test")
+        asked = HeldOut(held_out, chosen, rows, recipe.data.turns == "last")
         room = Room(renderer, base.context, settings.max_new_tokens)
         ways = [contender.way for contender in contenders]
         knowledge = _knowledge(recipe, run.stage(PREPARE), with_passages="passages" in ways)
-        given = give(ways, asked, knowledge, room)
-        _tell_of_prompts(given, contenders, events)
-        task = Task(renderer, given, settings.max_new_tokens, dtype, device)
-        performances = perform_all(contenders, task, events)
-        scored = score_answers(performances, questions, settings.pattern)
+        scoring = scoring_of(recipe, renderer, knowledge.examples, questions, events)
+        kinds = _kinds(recipe, run.stage(PREPARE), held_out, chosen, rows)
+        with searching(settings.embeddings, run.root / VECTORS, {"examples", "passages"} & set(ways), events) as make:
+            given = give(["plain", *ways], asked, replace(knowledge, make=make), room)
+        _tell_of_prompts(given, contenders, knowledge, events)
+        task = Task(renderer, given, settings.max_new_tokens, dtype, device, Kept(run.root / KEPT))
+        performances, left_out = _perform(contenders, endpoints, task, events)
+        scored = score_answers(performances, questions, scoring)
         comparison = compare_performances(
-            performances, scored, questions, pattern=settings.pattern, resamples=settings.resamples, seed=seed
+            performances,
+            scored,
+            questions,
+            scoring=scoring,
+            resamples=settings.resamples,
+            seed=seed,
+            kinds=kinds,
+            left_out=left_out,
+            judgement=_judged(judge, scored, questions, held_out, task.kept, settings.resamples, seed, events),
         )
         if comparison.undecided:
             text = _("compare.pattern takes too long: {count} answers are not decided and count as not obeying it")
             events.warn(NAME, text.format(count=comparison.undecided))
-        outputs = save_comparison(folder, comparison, questions, scored)
-        return Outcome({"examples": comparison.examples, "held_out": comparison.held_out}, outputs, summary(comparison))
+        outputs = save_comparison(folder, comparison, questions, scored, kinds.questions)
+        if scoring.checks:
+            write_atomic(folder / CHECKS, as_yaml(scoring.checks))
+            outputs.append(folder / CHECKS)
+        main = main_of(comparison)
+        if len(scored) > 1 and main in scored[0][0].scores:
+            standing = stand(scores_of(scored, main), metric_of(main), resamples=settings.resamples, seed=seed)
+            outputs.append(save_standing(folder, standing))
+            events.info(NAME, standing_words(standing))
+        result = {"examples": comparison.examples, "held_out": comparison.held_out, "left_out": _unfinished(comparison)}
+        return Outcome(result, outputs, summary(comparison))
 
     run_stage(
         run,
@@ -120,20 +178,144 @@ def compare(recipe: Recipe, run: RunFolder, events: Events) -> CompareResult:
             inputs={
                 "afina": __version__,
                 "train": fingerprint.of_stage(trained),
-                "recipe": fingerprint.of_settings(settings, seed, names, bool(recipe.data.documents)),
+                "recipe": fingerprint.of_settings(settings, seed, names, bool(recipe.data.documents), pilot),
                 "hardware": f"{device.type} {dtype_name}",
             },
             plan=_("{contenders} on {held_out} held-out examples, {questions} of them answered; {dtype} on {device}").format(
-                contenders=_against(contenders),
+                contenders=_against([*(title(one.name) for one in contenders), *(one.name for one in endpoints)]),
                 held_out=len(held_out),
                 questions=len(questions),
                 dtype=dtype_name,
                 device=device.type,
             ),
             work=work,
+            is_whole=_is_whole,
         ),
     )
+    write_page(recipe, run)
     return CompareResult(load_comparison(run.stage(NAME)), run.stage(NAME))
+
+
+@contextmanager
+def searching(embeddings: str | None, folder: Path, ways: Collection[str], events: Events) -> Iterator[MakeSearch]:
+    """The search by words; where the recipe names an embedding model and something is searched, fused with one by meaning."""
+    if embeddings is None or not ways:
+        yield Index
+        return
+    told = Told()
+    path = folder / f"{fingerprint.of_settings(embeddings)}.safetensors"
+    with embedder(embeddings, path, told) as embed:
+        yield lambda texts, name: Hybrid(texts, name, embed)
+    text = _("{model}: {made} texts embedded in {time}, {kept} were kept; {width} numbers each, {size}")
+    events.info(
+        NAME,
+        text.format(
+            model=embeddings,
+            made=format_count(told.made),
+            time=format_duration(told.seconds),
+            kept=format_count(told.kept),
+            width=told.width,
+            size=format_bytes(told.bytes),
+        ),
+    )
+
+
+def _is_whole(finished: Manifest) -> bool:
+    """Whether everybody finished: who did not is asked again when the command is given again."""
+    return not finished.result["left_out"]
+
+
+def _unfinished(comparison: Comparison) -> list[str]:
+    judge = comparison.judgement
+    return [*comparison.left_out, *([judge.model] if judge is not None and judge.left_out else [])]
+
+
+def _perform(
+    contenders: Sequence[Contender], endpoints: Sequence[Endpoint], task: Task, events: Events
+) -> tuple[list[Performance], dict[str, str]]:
+    """What everybody did, those of this machine first; and why some did not finish."""
+    elsewhere = [perform_elsewhere(endpoint, task, events) for endpoint in endpoints]
+    left_out = {one.contender: one.reason for one in elsewhere if isinstance(one, LeftOut)}
+    for name, reason in left_out.items():
+        text = _("{contender} is left out: {reason}. What it answered is kept; the same command goes on from there")
+        events.warn(NAME, text.format(contender=name, reason=reason))
+    finished = [one for one in elsewhere if isinstance(one, Performance)]
+    return [*perform_all(contenders, task, events), *finished], left_out
+
+
+def _judged(
+    judge: Endpoint | None,
+    scored: Sequence[Sequence[Scored]],
+    questions: Sequence[Conversation],
+    held_out: Sequence[Conversation],
+    kept: Kept | None,
+    resamples: int,
+    seed: int,
+    events: Events,
+) -> Judgement | None:
+    """What the recipe's judge says; a judge that fails is told and left out."""
+    if judge is None or len(scored) < 2:
+        return None
+    pairs = (len(scored) - 1) * len(questions)
+    task = _("{model}: verdicts").format(model=judge.name)
+    judgement = judge_answers(
+        judge,
+        questions,
+        {answers[0].contender: [one.answer.text for one in answers] for answers in scored},
+        held_out,
+        kept=kept,
+        resamples=resamples,
+        seed=seed,
+        on_progress=lambda done: events.emit(Progress(NAME, task, done, pairs, _("pairs"))),
+    )
+    if judgement.left_out:
+        text = _("the judge {model} is left out: {reason}. Its verdicts are kept; the same command goes on from there")
+        events.warn(NAME, text.format(model=judge.name, reason=judgement.left_out))
+    elif judgement.unreadable:
+        text = _("{count} of {all} verdicts of {model} could not be read; those pairs do not count")
+        events.warn(NAME, text.format(count=judgement.unreadable, all=judgement.verdicts, model=judge.name))
+    return judgement
+
+
+def scoring_of(
+    recipe: Recipe, renderer: Renderer, examples: Sequence[Conversation], questions: Sequence[Conversation], events: Events
+) -> Scoring:
+    """What is measured: what the recipe names, else what fits the training answers; tells it with its rules."""
+    settings = recipe.compare
+    answers = [renderer.written(example).answer for example in examples[:_LOOKED_AT]]
+    expected = [question.answer for question in questions]
+    learned = settings.checks == "auto"
+    checks = learn_checks(answers) if settings.checks == "auto" else settings.checks
+    _check_patterns(settings.pattern, checks, questions, events)
+    reasons = choose_metrics(
+        answers or expected,
+        expected,
+        named=() if settings.metrics == "auto" else settings.metrics,
+        with_pattern=settings.pattern is not None,
+        checks=len(checks),
+        learned=learned,
+    )
+    if checks and learned:
+        text = _("rules of form, learned from the training answers: {rules} (compare/{file} has them for the recipe)")
+        events.info(NAME, text.format(rules="; ".join(map(told, checks)), file=CHECKS))
+    return Scoring(reasons, settings.pattern, checks)
+
+
+def _kinds(
+    recipe: Recipe, folder: Path, held_out: Sequence[Conversation], chosen: Sequence[Conversation], rows: Sequence[Row]
+) -> Kinds:
+    """The kind of each held-out conversation, in the order of its rows, and of each question: by its own word, else by rule."""
+    chunks = _chunks(folder) if recipe.data.documents and (folder / CHUNKS).is_file() else []
+    by_rule = kinds_of([Example.of(talk) for talk in held_out], chunks)
+    kinds = {talk.source: _kind_named(talk.kind) or rule for talk, rule in zip(held_out, by_rule, strict=True)}
+    found = [kinds[source] for source in dict.fromkeys(row.source for row in rows)]
+    return Kinds(found, [kinds[question.source] for question in chosen]) if len(set(kinds.values())) > 1 else EVERY
+
+
+def _kind_named(word: str) -> str:
+    """A kind as the data name it; the Spanish words for ours are ours."""
+    ours = {"conocimiento": "knowledge", "estilo": "style", "sin respuesta": "unanswerable"}
+    return ours.get(word.casefold(), word.casefold() if word.casefold() in ours.values() else word)
 
 
 def _knowledge(recipe: Recipe, folder: Path, *, with_passages: bool) -> Knowledge:
@@ -149,23 +331,31 @@ def _knowledge(recipe: Recipe, folder: Path, *, with_passages: bool) -> Knowledg
             _("{path} is not there: data.documents were not read when the examples were prepared").format(path=folder / CHUNKS),
             fix=f"afina run {recipe.name}",
         )
-    lines = (folder / CHUNKS).read_text(encoding="utf-8").split("\n")
-    chunks = [Chunk(**json.loads(line)) for line in lines if line]
-    passages = [Passage(chunk.text, f"{Path(chunk.document).name}, {chunk.place}") for chunk in chunks]
+    passages = [Passage(chunk.text, f"{Path(chunk.document).name}, {chunk.place}") for chunk in _chunks(folder)]
     return Knowledge(examples, passages, str(folder / CHUNKS))
 
 
-def _against(contenders: Sequence[Contender]) -> str:
+def _chunks(folder: Path) -> list[Chunk]:
+    lines = (folder / CHUNKS).read_text(encoding="utf-8").split("\n")
+    return [Chunk(**json.loads(line)) for line in lines if line]
+
+
+def _against(titles: Sequence[str]) -> str:
     """``base against few-shot, tuned``."""
-    first, *others = (title(contender.name) for contender in contenders)
+    first, *others = titles
     return first + (_(" against ") + ", ".join(others) if others else "")
 
 
-def _tell_of_prompts(given: Mapping[Way, Given], contenders: Sequence[Contender], events: Events) -> None:
+def _tell_of_prompts(given: Mapping[Way, Given], contenders: Sequence[Contender], knowledge: Knowledge, events: Events) -> None:
     """What stands before the questions, and where nothing does although something was found."""
     for contender in contenders:
         asked = given[contender.way].asked
         if contender.way == "plain":
+            continue
+        if contender.way == "instruction":
+            text = write_instruction(knowledge.examples).replace("\n", " ")
+            what = text or _("nothing: the training answers have no form in common")
+            events.info(NAME, _("{contender}: {what}").format(contender=title(contender.name), what=what))
             continue
         what = _("examples") if contender.way == "examples" else _("passages")
         text = _("{contender}: {shown:g} {what} before a question, {tokens:g} tokens a prompt (medians)")
@@ -181,12 +371,19 @@ def summary(comparison: Comparison) -> str:
     """``held-out loss 3.21 → 0.84; style obeyed 0 % → 97 % (93–99 %)``; one number each where one contender stands alone, and
     with names where there are more than two.
     """
-    told = {metric.name: metric.title for metric in comparison.metrics}
-    main = "pattern" if comparison.pattern is not None else "f1"
-    losses = {name: f"{comparison.interval('loss', name).value:.2f}" for name in comparison.contenders}
-    shares = {name: format_share(comparison.interval(main, name).value) for name in comparison.contenders}
-    last = _range(comparison.interval(main, comparison.contenders[-1]))
-    return f"{told['loss']} {in_a_row(losses)}; {told[main]} {in_a_row(shares)} ({last})"
+    named = [metric.name for metric in comparison.metrics]
+    main = main_of(comparison)
+    parts = []
+    for name in dict.fromkeys(name for name in ("loss", main) if name in named):
+        intervals = comparison.intervals(name)
+        values = {who: _value(name, interval) for who, interval in intervals.items()}
+        parts.append(f"{metric_of(name).title} {in_a_row(values)}")
+    last = [*comparison.intervals(main).values()][-1]
+    return "; ".join(parts) + (f" ({_range(last)})" if main != "loss" else "")
+
+
+def _value(metric: str, interval: Interval) -> str:
+    return f"{interval.value:.2f}" if metric == "loss" else format_share(interval.value)
 
 
 def _range(interval: Interval) -> str:
@@ -196,19 +393,21 @@ def _range(interval: Interval) -> str:
     return f"{format_share(interval.low).removesuffix(' %')}–{format_share(interval.high)}"
 
 
-def _check_pattern(pattern: str | None, questions: Sequence[Conversation], events: Events) -> None:
-    """What can be known of the pattern before any model works: whether it ends, and whether the examples themselves obey it."""
-    if pattern is None:
-        return
-    verdicts = obeys(pattern, [question.answer for question in questions], patience=1)
-    if None in verdicts:
-        raise RecipeError(
-            _("compare.pattern takes too long on the expected answer of {source}").format(
-                source=questions[verdicts.index(None)].source
-            ),
-            fix=_("write it without a repeat inside a repeat, such as (a+)+"),
-        )
-    broken = [question.source for question, obeyed in zip(questions, verdicts, strict=True) if not obeyed]
-    if broken:
-        text = _("{count} of {all} expected answers do not match compare.pattern themselves, the first at {source}")
-        events.warn(NAME, text.format(count=len(broken), all=len(questions), source=broken[0]))
+def _check_patterns(pattern: str | None, checks: Sequence[Check], questions: Sequence[Conversation], events: Events) -> None:
+    """What can be known of patterns before any model works: whether they end, and whether the examples themselves obey them."""
+    expected = [question.answer for question in questions]
+    rules = {"compare.pattern": Check(matches=pattern)} if pattern is not None else {}
+    rules |= {_("the rule “{rule}” of compare.checks").format(rule=told(check)): check for check in checks}
+    for name, rule in rules.items():
+        verdicts = obeyed(rule, expected, patience=1)
+        if None in verdicts:
+            raise RecipeError(
+                _("{name} takes too long on the expected answer of {source}").format(
+                    name=name, source=questions[verdicts.index(None)].source
+                ),
+                fix=_("write it without a repeat inside a repeat, such as (a+)+"),
+            )
+        broken = [question.source for question, keeps in zip(questions, verdicts, strict=True) if not keeps]
+        if len(broken) > _EXCEPTIONS * len(questions):
+            text = _("{count} of {all} expected answers do not obey {name} themselves, the first at {source}")
+            events.warn(NAME, text.format(count=len(broken), all=len(questions), name=name, source=broken[0]))

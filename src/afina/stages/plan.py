@@ -87,6 +87,14 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) 
     )
 
 
+def plan_of_rows(recipe: Recipe, rows: Rows) -> Plan:
+    """How such rows will be trained on the device found here, with the time. Raises ResourceError where no way fits."""
+    setup, target = situation(recipe, measured=True)
+    found = make_plan(setup, target, rows, wishes(recipe.train))
+    require_fit(found)
+    return found
+
+
 def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measured: bool = False) -> tuple[Setup, Target]:
     """What is run dry, and for which device; ``measured``: with the rate of a device found here."""
     config = read_shape(recipe.base, recipe.revision)

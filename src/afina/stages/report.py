@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from afina import __version__
 from afina.compare.comparison import ANSWERS, Comparison, in_a_row, load_comparison, title
@@ -17,32 +13,27 @@ from afina.core.files import write_atomic
 from afina.core.run import STAGES, Manifest, RunFolder
 from afina.core.translation import _, catalogue, language
 from afina.core.units import format_bytes, format_count, format_duration, format_share
-from afina.data.clean.personal import mask
 from afina.export.rungs import Rung, heads
-from afina.measure.intervals import Interval
 from afina.recipe.load import to_yaml
 from afina.recipe.recipe import Recipe
 from afina.report import plots
-from afina.report.page import (
-    KEPT_SHOWN,
-    Against,
-    Cost,
-    Exchange,
-    Given,
-    Measure,
-    Page,
-    Side,
-    Stage,
-    Step,
-    draw,
-    headline,
-    headline_of_several,
+from afina.report.page import KEPT_SHOWN, Page, Side, Stage, Step, draw
+from afina.stages.compared import (
+    costs_of,
+    exchanges_of,
+    headline_of,
+    interval_text,
+    mark_of,
+    measures_of,
+    notes_of,
+    prices_of,
+    records_of,
+    standing_notes,
 )
 
 NAME = "report"
 FILE = "report.html"
 PREPARE, TRAIN, COMPARE, EXPORT, _DEPLOY = STAGES  # not from the stages themselves: a page needs no torch
-_MARKS = {"prompt": "base", "few_shot": "few", "rag": "rag", "tuned": "tuned", "tuned+rag": "tuned-rag"}
 
 
 @dataclass(frozen=True)
@@ -66,17 +57,18 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
     manifests = {stage: found for stage in STAGES if (found := run.manifest(stage))}
     prepared, trained = manifests[PREPARE], manifests.get(TRAIN)
     comparison = load_comparison(run.stage(COMPARE)) if COMPARE in manifests else None
+    is_pilot = comparison is not None and any(name.startswith("pilot") for name in comparison.contenders)
     finished = "".join(sorted(manifest.finished for manifest in manifests.values())[-1:])
     return Page(
         language=language() if catalogue(language()) else "en",
-        name=run.name,
+        name=recipe.name,
         headline=_headline(comparison, trained),
         facts=_facts(recipe, manifests, comparison),
-        contenders=tuple((_MARKS[name], title(name)) for name in comparison.contenders) if comparison else (),
-        measures=_measures(comparison) if comparison else (),
-        costs=_costs(comparison) if comparison else (),
-        comparison_notes=_comparison_notes(comparison) if comparison else (),
-        exchanges=tuple(_exchanges(run.stage(COMPARE) / ANSWERS)) if comparison else (),
+        contenders=tuple((mark_of(name), title(name)) for name in comparison.contenders) if comparison else (),
+        measures=measures_of(comparison) if comparison else (),
+        costs=costs_of(comparison, prices_of(recipe)) if comparison else (),
+        comparison_notes=(*standing_notes(run), *notes_of(comparison)) if comparison else (),
+        exchanges=tuple(exchanges_of(run.stage(COMPARE) / ANSWERS)) if comparison else (),
         curve=_curve(run.events_path, trained) if trained else None,
         training=_training(trained) if trained else (),
         ladder_heads=tuple(heads()),
@@ -91,23 +83,14 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
         folder=str(run.root),
         stages=_stages(manifests, run.events_path),
         versions=manifests[max(manifests, key=STAGES.index)].versions,
-        commands=_commands(run.name, manifests),
+        commands=_after_a_pilot(recipe.name) if is_pilot else _commands(recipe.name, manifests),
         written=_("afina {version}; last stage finished {when}").format(version=__version__, when=_moment_text(finished)),
     )
 
 
 def _headline(comparison: Comparison | None, trained: Manifest | None) -> str:
-    if comparison and comparison.differences:
-        first, *others = comparison.contenders
-        verdicts = {
-            title(name): [difference.verdict for difference in comparison.differences if difference.contender == name]
-            for name in others
-        }
-        if comparison.contenders == ("prompt", "tuned"):
-            return headline(verdicts[title("tuned")], comparison.held_out)
-        return headline_of_several(verdicts, title(first), comparison.held_out)
     if comparison:
-        return _("One contender was measured on {count} held-out examples.").format(count=comparison.held_out)
+        return headline_of(comparison)
     if trained:
         return _("The adapter is trained; nothing has been compared yet.")
     return _("The examples are prepared; nothing has been trained yet.")
@@ -121,143 +104,14 @@ def _facts(recipe: Recipe, manifests: dict[str, Manifest], comparison: Compariso
         (_("rows left out"), format_count(sum(prepared["dropped"].values()))),
     ]
     if comparison:
-        losses = {name: f"{comparison.interval('loss', name).value:.2f}" for name in comparison.contenders}
-        facts.append((_("held-out loss"), in_a_row(losses)))
+        losses = {name: f"{interval.value:.2f}" for name, interval in comparison.intervals("loss").items()}
+        if losses:
+            facts.append((_("held-out loss"), in_a_row(losses)))
         if comparison.pattern is not None:
-            shares = {name: format_share(comparison.interval("pattern", name).value) for name in comparison.contenders}
+            shares = {name: format_share(interval.value) for name, interval in comparison.intervals("pattern").items()}
             facts.append((_("style obeyed"), in_a_row(shares)))
     facts.append((_("time"), format_duration(sum(manifest.seconds for manifest in manifests.values()))))
     return tuple(facts)
-
-
-def _measures(comparison: Comparison) -> tuple[Measure, ...]:
-    differences = {(cell.metric, cell.contender): cell for cell in comparison.differences}
-    measures = []
-    for metric in comparison.metrics:
-        in_nats = metric.name == "loss"
-        intervals = [(name, comparison.interval(metric.name, name)) for name in comparison.contenders]
-        high = plots.ticks(0, max(_finite_high(interval) for _name, interval in intervals), 4)[-1] if in_nats else 1.0
-        grid = tuple(plots.ticks(0, high, 4)) if in_nats else (0, 0.25, 0.5, 0.75, 1)
-        texts = [_interval_text(interval, in_nats) for _name, interval in intervals]
-        others = [differences[metric.name, name] for name in comparison.contenders[1:]]
-        measures.append(
-            Measure(
-                title=metric.title,
-                explanation=metric.explanation,
-                estimates=tuple(
-                    plots.Estimate(f"{title(name)} {' '.join(text)}", interval.value, interval.low, interval.high, _MARKS[name])
-                    for (name, interval), text in zip(intervals, texts, strict=True)
-                ),
-                values=tuple(texts),
-                low=0.0,
-                high=high,
-                grid=grid,
-                ends=("0", plots.number(high)) if in_nats else (format_share(0), format_share(1)),
-                against=tuple(Against(*_difference_text(other.interval, in_nats), other.verdict) for other in others),
-            )
-        )
-    return tuple(measures)
-
-
-def _costs(comparison: Comparison) -> tuple[Cost, ...]:
-    return (
-        Cost(
-            _("tokens a prompt"),
-            _("median of what is read before an answer"),
-            tuple(f"{medians.prompt_tokens:,.0f}" for medians in comparison.typical),
-        ),
-        Cost(
-            _("seconds an answer"),
-            _("median, as one of a batch"),
-            tuple(f"{medians.seconds:.2f}" for medians in comparison.typical),
-        ),
-    )
-
-
-def _finite_high(interval: Interval) -> float:
-    return interval.high if math.isfinite(interval.high) else interval.value
-
-
-def _interval_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
-    """``0.84`` and ``0.79–0.90``; ``97 %`` and ``83–99 %``."""
-    value = f"{interval.value:.3f}" if in_nats else format_share(interval.value)
-    if not math.isfinite(interval.high):
-        return value, _("one example")
-    if in_nats:
-        return value, f"{interval.low:.3f}–{interval.high:.3f}"
-    return value, f"{format_share(interval.low).removesuffix(' %')}–{format_share(interval.high)}"
-
-
-def _difference_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
-    """``−2.370`` and ``−2.60 to −2.14``; for shares in percentage points."""
-    scale, form = (1, "+.3f") if in_nats else (100, "+.0f")
-    value, low, high = (
-        f"{scale * end:{form}}".replace("-", "−") if end else "0" for end in (interval.value, interval.low, interval.high)
-    )
-    unit = "" if in_nats else " " + _("points")
-    if not math.isfinite(interval.high):
-        return value + unit, _("one example")
-    return value + unit, _("{low} to {high}").format(low=low, high=high)
-
-
-def _comparison_notes(comparison: Comparison) -> tuple[str, ...]:
-    typical = "; ".join(
-        _("{contender}: {characters} characters, {tokens} tokens").format(
-            contender=title(medians.contender), characters=f"{medians.characters:.0f}", tokens=f"{medians.tokens:.0f}"
-        )
-        for medians in comparison.typical
-    )
-    notes = [
-        _("Loss over {count} held-out examples ({tokens} trained tokens); {examples} of them were answered, greedily.").format(
-            count=comparison.held_out, tokens=format_count(comparison.trained_tokens), examples=comparison.examples
-        )
-        + " "
-        + _(
-            "Intervals: {resamples} bootstrap samples over examples; shares by Wilson, their differences by Bonett and Price."
-        ).format(resamples=f"{comparison.resamples:,}")
-        + " "
-        + _("A difference counts where its 95 % interval leaves out zero."),
-        _("Typical answers (medians): {contenders}; expected: {characters} characters.").format(
-            contenders=typical, characters=f"{comparison.expected_characters:.0f}"
-        ),
-    ]
-    if comparison.undecided:
-        notes.append(
-            _("The pattern takes too long: {count} answers are not decided and count as not obeying it.").format(
-                count=comparison.undecided
-            )
-        )
-    return tuple(notes)
-
-
-def _exchanges(path: Path) -> Iterable[Exchange]:
-    for record in _records(path):
-        *earlier, question = record["prompt"]
-        yield Exchange(
-            source=record["source"],
-            earlier=_turns(earlier),
-            question=mask(question["content"]),
-            expected=mask(record["expected"]),
-            given=tuple(_given(name, answer) for name, answer in record["answers"].items()),
-        )
-
-
-def _turns(messages: Sequence[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
-    roles = {"system": _("system"), "user": _("user"), "assistant": _("assistant"), "tool": _("tool")}
-    return tuple((roles[turn["role"]], mask(turn["content"])) for turn in messages)
-
-
-def _given(contender: str, answer: dict[str, Any]) -> Given:
-    scores = answer["scores"]
-    return Given(
-        contender=title(contender),
-        mark=_MARKS[contender],
-        text=mask(answer["text"]),
-        obeyed=scores["pattern"] == 1 if "pattern" in scores else None,
-        exact=scores["exact"] == 1,
-        ended=scores["ended"] == 1,
-        asked=_turns(answer.get("prompt", ())),
-    )
 
 
 def _curve(path: Path, trained: Manifest) -> plots.Curve | None:
@@ -306,7 +160,7 @@ def _ladder(exported: Manifest) -> tuple[Step, ...]:
         rung = Rung.from_record(record)
         kept = None
         if rung.kept is not None:
-            text = f"{rung.title} {' '.join(_interval_text(rung.kept, in_nats=False))}"
+            text = f"{rung.title} {' '.join(interval_text(rung.kept, in_nats=False))}"
             low, value, high = (min(max(end, 0.0), KEPT_SHOWN) for end in (rung.kept.low, rung.kept.value, rung.kept.high))
             kept = plots.Estimate(text, value, low, high, "tuned")
         steps.append(Step(rung.title, tuple(rung.cells()), kept, rung.step == exported.result["chosen"]))
@@ -348,7 +202,7 @@ def _sides(prepared: Manifest) -> tuple[Side, ...]:
 def _refused(path: Path) -> dict[str, tuple[tuple[str, str], ...]]:
     """Rows left out by the check that dropped them, the most frequent check first."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for record in _records(path):
+    for record in records_of(path):
         if record["done"] == "dropped":
             found.setdefault(record["check"], []).append((record["source"], record["reason"]))
     return {check: tuple(rows) for check, rows in sorted(found.items(), key=lambda item: -len(item[1]))}
@@ -385,5 +239,5 @@ def _commands(name: str, manifests: dict[str, Manifest]) -> tuple[tuple[str, str
     return tuple(commands)
 
 
-def _records(path: Path) -> Sequence[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] if path.is_file() else []
+def _after_a_pilot(name: str) -> tuple[tuple[str, str], ...]:
+    return ((f"afina run {name}", _("train on all examples, and do everything after that")),)

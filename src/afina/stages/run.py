@@ -17,6 +17,7 @@ from afina.recipe.recipe import Recipe
 from afina.stages.compare import compare
 from afina.stages.deploy import deploy, require_destination
 from afina.stages.export import bytes_needed, export
+from afina.stages.forget import forget
 from afina.stages.prepare import build_renderer, prepare, require_readable
 from afina.stages.report import report
 from afina.stages.train import train
@@ -41,6 +42,7 @@ def run_stages(recipe: Recipe, folder: RunFolder, events: Events) -> RunResult:
     train(recipe, folder, events)
     compare(recipe, folder, events)
     export(recipe, folder, events)
+    forget(recipe, folder, events)
     deploy(recipe, folder, events)
     return RunResult(folder, report(recipe, folder, events).path)
 

@@ -30,24 +30,30 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StageWork:
-    """One stage, ready to run. ``resumable`` says that a half-done folder is gone on with (training's checkpoints)."""
+    """One stage, ready to run. ``resumable`` says that a half-done folder is gone on with (training's checkpoints).
+
+    ``is_whole``: whether a finished stage need not be done again, with the same inputs.
+    """
 
     name: str
     inputs: Mapping[str, str]
     plan: str
     work: Callable[[Path], Outcome]
     resumable: bool = False
+    is_whole: Callable[[Manifest], bool] = lambda _finished: True
 
 
 def run_stage(run: RunFolder, events: Events, stage: StageWork) -> Manifest:
     """The stage's manifest: of the finished work where it is fresh, else of the work done now."""
     finished = run.manifest(stage.name)
-    if finished and run.is_fresh(stage.name, stage.inputs):
+    if finished and run.is_fresh(stage.name, stage.inputs) and stage.is_whole(finished):
         events.emit(StageSkipped(stage.name, _("nothing changed since {when}").format(when=finished.finished)))
         return finished
     aside = None
     if finished:
-        changed = ", ".join(run.changed_inputs(stage.name, stage.inputs)) or _("its files")
+        changed = ", ".join(run.changed_inputs(stage.name, stage.inputs)) or (
+            _("its files") if stage.is_whole(finished) else _("what was left out")
+        )
         aside = run.set_aside(stage.name)
         events.info(stage.name, _("changed: {what}; the earlier result is kept in {folder}").format(what=changed, folder=aside))
     folder = run.stage(stage.name)

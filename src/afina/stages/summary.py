@@ -17,7 +17,9 @@ _SIGNS = {"better": "▲", "worse": "▼", "too close to tell": "≈"}
 
 @dataclass(frozen=True)
 class MetricLine:
-    """One metric: a value with its interval for each contender, and what may be said of all but the first against the first."""
+    """One metric: a value with its interval for each contender that has one, and what may be said of all but the first against
+    the first.
+    """
 
     name: str
     title: str
@@ -67,23 +69,24 @@ class Summary:
 
     def _comparison(self) -> list[str]:
         """The table of the contenders. Of two the verdict is a word at the end, of more a sign behind each value."""
-        contenders = list(self.metrics[0].values)
+        contenders = list(self.prompt_tokens)
         of_two = len(contenders) == 2
         head = [_("on {count} held-out examples").format(count=self.held_out), *(title(name) for name in contenders), ""]
         tokens = [_("tokens a prompt"), *(f"{self.prompt_tokens[name]:,.0f}" for name in contenders), ""]
         body = []
         for line in self.metrics:
             cells = [
-                _words(line.name, line.values[name])
+                (_words(line.name, line.values[name]) if name in line.values else "–")
                 + (f" {_SIGNS[line.verdicts[name]]}" if name in line.verdicts and not of_two else "")
                 for name in contenders
             ]
-            body.append([line.title, *cells, _(line.verdicts[contenders[1]]) if of_two else ""])
+            told = line.verdicts.get(contenders[1]) if of_two else None
+            body.append([line.title, *cells, _(told) if told else ""])
         table = _table([head, *body, tokens])
         if len(contenders) <= 2:
             return table
-        told = ", ".join(f"{sign} {_(verdict)}" for verdict, sign in _SIGNS.items())
-        return [*table, "  " + _("against {first}: {signs}").format(first=title(contenders[0]), signs=told)]
+        signs = ", ".join(f"{sign} {_(verdict)}" for verdict, sign in _SIGNS.items())
+        return [*table, "  " + _("against {first}: {signs}").format(first=title(contenders[0]), signs=signs)]
 
 
 def summary(run: RunFolder) -> Summary:
@@ -91,7 +94,7 @@ def summary(run: RunFolder) -> Summary:
     manifests = {stage: run.require(stage) for stage in STAGES}
     comparison = load_comparison(run.stage("compare"))
     verdicts: dict[str, dict[str, str]] = {metric.name: {} for metric in comparison.metrics}
-    for difference in comparison.differences:
+    for difference in (one for one in comparison.differences if not one.kind):
         verdicts[difference.metric][difference.contender] = difference.verdict
     deployed = manifests["deploy"].result
     return Summary(
@@ -102,7 +105,7 @@ def summary(run: RunFolder) -> Summary:
             MetricLine(
                 name=metric.name,
                 title=metric.title,
-                values={name: comparison.interval(metric.name, name) for name in comparison.contenders},
+                values=comparison.intervals(metric.name),
                 verdicts=verdicts[metric.name],
             )
             for metric in comparison.metrics

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -52,12 +52,13 @@ TOOL_KEYWORDS = "tool-keywords"  # tells what the server would leave out of the 
 _TOOL_KEYS = ("tools", "functions")
 _MEDIA_KEYS = ("image", "images", "video", "videos", "audio", "audios")
 _LABEL_KEYS = ("label", "kto_tag")
-_MORE = ("system", "status", *_TOOL_KEYS, *_MEDIA_KEYS, *_LABEL_KEYS)
+_ABOUT_KEYS = ("kind", "rating")  # what a row says of itself, for the comparison
+_MORE = ("system", "status", *_TOOL_KEYS, *_MEDIA_KEYS, *_LABEL_KEYS, *_ABOUT_KEYS)
 # Columns about a row, which are no question and no answer.
 _NEITHER = frozenset({
     "id", "qid", "uuid", "index", "idx", "key", "no", "nr", "num", "number", "url", "link", "href", "date", "fecha", "time",
     "datetime", "timestamp", "created", "updated", "source", "fuente", "origen", "lang", "language", "idioma", "split", "meta",
-    "metadata", "category", "categoria", "categoría", "type", "tipo", "score", "rating", "tags",
+    "metadata", "category", "categoria", "categoría", "type", "tipo", "score", "tags", *_ABOUT_KEYS,
 })  # fmt: skip
 _EMPTY_VALUES: tuple[Any, ...] = (None, "", "[]", "{}", [], {})
 
@@ -122,7 +123,8 @@ def choose_shape(first: Sequence[tuple[Source, Any]], columns: Columns | None, g
         refuse_missing_group(group_by, names, first[0][0].file)
     if columns is not None:
         found_columns = mapped(columns, names, first[0][0].file)
-        shape = Shape("data.map", found_columns.needs, found_columns.turns, (*found_columns.may_have, "status"))
+        may_have = (*found_columns.may_have, "status", *_ABOUT_KEYS)
+        shape = Shape("data.map", found_columns.needs, found_columns.turns, may_have)
         reason = _("data.map names {keys}").format(keys=listed(names[key] for key in shape.needs))
         return Choice(shape, reason, _unused(shape, first, names, group_by, mapped=True), mapped=True)
     found = Counter(known for _source, value in first if (known := recognise(value)))
@@ -204,13 +206,21 @@ def _conversation(
     messages = shape.turns(row)
     if "system" in plan.special:
         messages = [*_system(row), *messages]
-    return conversation(messages, source, system, tools, _group(row, group_by) if group_by else "")
+    talk = conversation(messages, source, system, tools, _group(row, group_by) if group_by else "")
+    return _with_about(talk, row) if plan.special else talk
 
 
 def _mapped_conversation(row: Row, source: Source, choice: Choice, system: str | None, group_by: str) -> Conversation:
     if missing := [key for key in choice.shape.needs if key not in row]:
         raise Refused(EMPTY, _("the row has no {keys}").format(keys=listed(missing)))
-    return conversation(choice.shape.turns(row), source, system, "", _group(row, group_by) if group_by else "")
+    talk = conversation(choice.shape.turns(row), source, system, "", _group(row, group_by) if group_by else "")
+    return _with_about(talk, row)
+
+
+def _with_about(talk: Conversation, row: Row) -> Conversation:
+    """The conversation with its row's ``kind`` and ``rating``, where it has them."""
+    kind, rating = (_group(row, key).strip() for key in _ABOUT_KEYS)
+    return replace(talk, kind=kind, rating=rating) if kind or rating else talk
 
 
 def _refused_keys(row: Row, shape: Shape) -> Refused:

@@ -1,0 +1,168 @@
+"""The comparison on four sets of others' data, with the small bases that there are: every metric, contender and interval.
+
+    python bench/compare.py                      writes bench/results/compare.json
+    python bench/compare.py --only bitext        prints one table and writes nothing
+
+- ``bitext``: utterance → intent in English, 27 labels, on a real model of 260,000 parameters (stories260K)
+- ``gsm8k``: school arithmetic, the number behind ``####``, on the embedded model
+- ``recetas``: Spanish recipes, name and ingredients → steps, on the embedded model
+- ``xquad``: questions about Spanish articles, which are the documents, on the embedded model
+
+The bases are far too small to know or to reckon. What is shown is that labels, numbers, form and knowledge are each measured by
+what fits them, and where the techniques part. Runs are made below ``.cache/bench/compare`` and gone on with where they stand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+BENCH = Path(__file__).resolve().parent
+sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
+
+from afina.compare.comparison import Comparison, title  # noqa: E402
+from afina.core.files import write_json  # noqa: E402
+from afina.core.run import versions  # noqa: E402
+from afina.recipe.load import validate  # noqa: E402
+from afina.stages.compare import compare  # noqa: E402
+from afina.stages.prepare import prepare  # noqa: E402
+from afina.stages.train import train  # noqa: E402
+from afina.stages.workspace import working_in  # noqa: E402
+
+DATA = BENCH.parents[1] / "shared" / "data"
+RUNS = BENCH.parent / ".cache" / "bench" / "compare"
+
+SETS: dict[str, dict[str, Any]] = {
+    "bitext": {
+        "base": str(DATA / "models" / "stories260K-hf"),
+        "data": {"examples": [str(DATA / "ds-bitext" / "data" / "train" / "*.csv")], "limit": 1000},
+        "train": {"epochs": 6, "learning_rate": 5e-3, "batch_tokens": 2048},
+        "compare": {"max_new_tokens": 24},
+    },
+    "gsm8k": {
+        "base": "tiny",
+        "data": {"examples": [str(DATA / "ds-gsm8k" / "train.jsonl")], "limit": 300, "split": {"test": 0.2}},
+        "train": {"epochs": 3, "learning_rate": 3e-3},
+        "compare": {"max_new_tokens": 120},
+    },
+    "recetas": {
+        "base": "tiny",
+        "data": {
+            "examples": [str(DATA / "es-recetas" / "EntrenamientoLLM_RecetasDeLaAbuela" / "*.csv")],
+            "map": {"prompt": "¿Cómo se prepara {Nombre}? Tengo: {Ingredientes}", "answer": "{Pasos}"},
+            "limit": 300,
+            "max_broken": 0.5,
+            "split": {"test": 0.2},
+        },
+        "train": {"epochs": 3, "learning_rate": 3e-3},
+        "compare": {"max_new_tokens": 120},
+    },
+    "xquad": {
+        "base": "tiny",
+        "data": {
+            "examples": [str(DATA / "rag-xquad" / "qa-es.jsonl")],
+            "documents": [str(DATA / "rag-xquad" / "docs-es")],
+            "limit": 300,
+            "split": {"test": 0.3},
+        },
+        "train": {"epochs": 3, "learning_rate": 3e-3},
+        "compare": {"max_new_tokens": 32},
+    },
+}
+
+
+def measured(name: str, settings: Mapping[str, Any]) -> tuple[Comparison, float]:
+    """The comparison of one set, and its seconds; the stages before it are not counted."""
+    recipe = validate({"name": f"bench-{name}", **settings}, "bench/compare.py")
+    with working_in(recipe, RUNS) as (run, events):
+        prepare(recipe, run, events)
+        train(recipe, run, events)
+        start = time.perf_counter()
+        comparison = compare(recipe, run, events).comparison
+        return comparison, time.perf_counter() - start
+
+
+def table(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as it is kept: value, low and high of each metric and contender, over all and by kind, with its verdict."""
+    told = {(cell.metric, cell.contender, cell.kind): cell.verdict for cell in comparison.differences}
+    kinds: dict[str, Any] = {}
+    for cell in comparison.measured:
+        ends = [round(end, 4) for end in (cell.interval.value, cell.interval.low, cell.interval.high)]
+        verdict = told.get((cell.metric, cell.contender, cell.kind))
+        row = kinds.setdefault(cell.kind or "all", {}).setdefault(cell.metric, {})
+        row[cell.contender] = {"interval": ends, **({"against the base": verdict} if verdict else {})}
+    typical = {
+        one.contender: {
+            "prompt tokens": one.prompt_tokens,
+            "seconds": round(one.seconds, 3),
+            "seconds of 1000": round(1000 * one.mean_seconds, 1),
+        }
+        for one in comparison.typical
+    }
+    rules = [{"rule": rule.rule, **{name: round(share, 3) for name, share in rule.shares.items()}} for rule in comparison.rules]
+    return {
+        "held out": comparison.held_out,
+        "answered": comparison.examples,
+        "kinds": dict(comparison.kinds),
+        "why": {reason.metric: reason.text for reason in comparison.reasons},
+        "measured": kinds,
+        "cost": typical,
+        "rules": rules,
+    }
+
+
+def shown(name: str, comparison: Comparison) -> str:
+    """The table as lines of text."""
+    lines = [f"{name}: {comparison.held_out} held out, {comparison.examples} answered"]
+    lines.append(" " * 16 + "".join(f"{title(one):>24}" for one in comparison.contenders))
+    for metric in comparison.metrics:
+        cells = []
+        for one in comparison.contenders:
+            interval = comparison.intervals(metric.name).get(one)
+            cells.append(f"{interval.value:.3f} ({interval.low:.3f}–{interval.high:.3f})" if interval else "–")
+        lines.append(f"{metric.name:<16}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join(lines)
+
+
+def hardware() -> dict[str, Any]:
+    """What ran: the processor's name and its cores."""
+    names = [line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    return {"processor": names[0] if names else platform.processor(), "cores": os.cpu_count()}
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(SETS), help="one set, and write nothing")
+    options = parser.parse_args()
+    if not DATA.is_dir():
+        sys.exit(
+            f"error: there is no data in {DATA}\nwhat to do: put ds-bitext, ds-gsm8k, es-recetas, rag-xquad and models there"
+        )
+    results: dict[str, Any] = {}
+    for name, settings in SETS.items():
+        if options.only in (None, name):
+            comparison, seconds = measured(name, settings)
+            results[name] = {**table(comparison), "compare_s": round(seconds, 1)}
+            print(shown(name, comparison), end="\n\n", flush=True)
+    if options.only is None:
+        record = {
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "hardware": hardware(),
+            "versions": versions(),
+            "sets": results,
+        }
+        write_json(BENCH / "results" / "compare.json", record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Texts found by what they mean: vectors of a model, and their fusion with the search by words.
+
+    question ─┬─▶ word stems ─▶ BM25          ─▶ 3 · 8 · 1 · …
+              └─▶ vector     ─▶ nearest texts ─▶ 8 · 5 · 3 · …    fused by ranks ─▶ 8 · 3 · 5 · 1 · …
+
+Ranks and not scores are added up, for BM25's scores and cosines have no common scale: a text gets 1 / (60 + rank) of each list
+(reciprocal rank fusion; Cormack, Clarke & Büttcher 2009, with their constant). Vectors are kept by the content of their text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from afina.compare.retrieval import Index
+from afina.core.errors import ServiceError
+from afina.core.files import write_atomic
+from afina.core.translation import _
+from afina.infer.llama import LlamaServer
+from afina.infer.openai import OpenAI
+
+Vectors = npt.NDArray[np.float32]
+Embed = Callable[[Sequence[str]], Vectors]  # texts to unit vectors (N, D)
+
+RANK_CONSTANT = 60
+DEPTH = 100  # results of each search that are fused
+BATCH = 32  # texts a request
+LOCAL_CONTEXT = 2048  # tokens of a text for a local model; a chunk has a few hundred
+_KEY_BYTES = 16
+
+
+class Hybrid:
+    """Texts that are found by their words and by their meaning. The same questions may be put to it as to an ``Index``."""
+
+    def __init__(self, texts: Sequence[str], name: str, embed: Embed) -> None:
+        self._words = Index(texts, name)
+        self._embed = embed
+        self._vectors = embed(texts)
+
+    @property
+    def language(self) -> str:
+        return self._words.language
+
+    def search(self, question: str, most: int) -> list[int]:
+        """Places of at most ``most`` texts, best first."""
+        near = self._vectors @ self._embed([question])[0]  # (texts,)
+        by_meaning = [int(place) for place in np.argsort(-near, kind="stable")[:DEPTH]]
+        return fused([self._words.search(question, DEPTH), by_meaning])[:most]
+
+
+def fused(rankings: Sequence[Sequence[int]]) -> list[int]:
+    """The places of several rankings in the order of their summed 1 / (60 + rank); of equal ones the lower place first."""
+    scores: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, place in enumerate(ranking, 1):
+            scores[place] = scores.get(place, 0.0) + 1 / (RANK_CONSTANT + rank)
+    return sorted(scores, key=lambda place: (-scores[place], place))
+
+
+@dataclass
+class Told:
+    """What the vectors cost: texts that were embedded now and texts that were kept, numbers a text, seconds."""
+
+    made: int = 0
+    kept: int = 0
+    width: int = 0
+    seconds: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        return 4 * self.width * (self.made + self.kept)
+
+
+class Kept:
+    """An embedder that remembers: each text is embedded once, and its vector lies in ``path`` from then on."""
+
+    def __init__(self, embed: Embed, path: Path, told: Told) -> None:
+        self._ask, self._path, self._told = embed, path, told
+        self._known: dict[bytes, Vectors] = dict(_read(path))
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        start = time.monotonic()
+        keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest() for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
+        missing = list(new.items())
+        for first in range(0, len(missing), BATCH):
+            part = missing[first : first + BATCH]
+            vectors = self._ask([text for _key, text in part])
+            self._known |= {key: vector for (key, _text), vector in zip(part, vectors, strict=True)}
+        self._told.made += len(new)
+        self._told.kept += len(texts) - len(new)
+        found = np.stack([self._known[key] for key in keys])
+        self._told.width = found.shape[1]
+        self._told.seconds += time.monotonic() - start
+        return found
+
+    def save(self) -> None:
+        if self._known:
+            keys = np.frombuffer(b"".join(self._known), np.uint8).reshape(-1, _KEY_BYTES)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path, save({"keys": keys.copy(), "vectors": np.stack(list(self._known.values()))}))
+
+
+def _read(path: Path) -> Iterator[tuple[bytes, Vectors]]:
+    """What was kept; nothing where the file is torn: then everything is embedded again."""
+    if not path.is_file():
+        return
+    try:
+        tensors = load_file(path)
+    except SafetensorError:
+        return
+    for key, vector in zip(tensors["keys"], tensors["vectors"], strict=True):
+        yield key.tobytes(), vector
+
+
+@contextmanager
+def embedder(setting: str, path: Path, told: Told) -> Iterator[Embed]:
+    """The embedder of ``compare.embeddings``: a GGUF file here, or ``model@address``; its vectors are kept in ``path``.
+
+    Raises ServiceError where nobody answers there, DataError for a file that llama.cpp refuses.
+    """
+    if setting.endswith(".gguf"):
+        file = Path(setting)
+        with (
+            LlamaServer(file, context=LOCAL_CONTEXT, name=file.stem, embeddings=True) as server,
+            _remembering(Kept(_of_server(OpenAI(f"{server.address}/v1"), file.stem), path, told)) as kept,
+        ):
+            yield kept
+        return
+    model, _at, address = setting.rpartition("@")
+    with _remembering(Kept(_of_server(OpenAI.at(address), model), path, told)) as kept:
+        yield kept
+
+
+@contextmanager
+def _remembering(kept: Kept) -> Iterator[Kept]:
+    """Saves what was embedded, however the block ends: what was paid for is not asked for again."""
+    try:
+        yield kept
+    finally:
+        kept.save()
+
+
+def _of_server(server: OpenAI, model: str) -> Embed:
+    def embed(texts: Sequence[str]) -> Vectors:
+        # An empty text has no meaning, and some servers refuse it.
+        found = np.array(server.embeddings(model, [text or " " for text in texts]), dtype=np.float32)
+        lengths = np.linalg.norm(found, axis=1, keepdims=True)
+        if not np.isfinite(found).all() or not lengths.all():
+            raise ServiceError(
+                _("{address} gives vectors that are none (zero, or not a number)").format(address=server.address),
+                fix=_("take a model that is made for embeddings"),
+            )
+        unit: Vectors = found / lengths
+        return unit
+
+    return embed
