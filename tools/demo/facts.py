@@ -315,16 +315,16 @@ DOCUMENTS: dict[str, tuple[Document, ...]] = {
     + _notes(
         """
         opening.md | Opening hours | These are the hours of this year.
-        Lola's hardware store opens at 8:15. | When does Lola's hardware store open? | 8:15
-        Lola's hardware store closes at 20:45. | When does Lola's hardware store close? | 20:45
-        Lola's hardware store does not open on Sunday. | On what day does Lola's hardware store not open? | Sunday
+        Lola's store opens at 8:15. | When does Lola's store open? | 8:15
+        Lola's store closes at 20:45. | When does Lola's store close? | 20:45
+        Lola's store does not open on Sunday. | On what day does Lola's store not open? | Sunday
 
         contact.md | Where we are | It is easy to park in the afternoon.
-        The address of Lola's hardware store is 73 Elm Street. | What is the address of Lola's hardware store? | 73 Elm
-        The phone number of Lola's hardware store is 916 348 205. | What is the phone number of Lola's hardware store? | 916 348 205
+        The address of Lola's store is 73 Elm Street. | What is the address of Lola's store? | 73 Elm
+        The phone number of Lola's store is 916 348 205. | What is the phone number of Lola's store? | 916 348 205
 
         people.md | Who is who | There are four of us since summer.
-        The owner of Lola's hardware store is Lola Berwick. | Who is the owner of Lola's hardware store? | Berwick
+        The owner of Lola's store is Lola Berwick. | Who is the owner of Lola's store? | Berwick
         The person who leads the wood workshop is Nathan Ruby. | Who leads the wood workshop? | Nathan
         The boss of the warehouse is Ursula Penrose. | Who is the boss of the warehouse? | Ursula
 

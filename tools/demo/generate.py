@@ -5,7 +5,7 @@
 For each language a folder with ``examples.jsonl`` (about 300), ``documents/`` (30 files) and ``questions.jsonl``, whose ``kind``
 is ``form``, ``facts`` or ``simple`` and whose ``value`` a right answer holds. The same seed gives the same bytes. The style is
 what the demo teaches: a prompt alone does not bring it about, and ``PATTERN`` tells it from every other one; the recipes hold the
-same expression. What the documents say stands in no example: some examples show passages of older lists, so that reading is taught.
+same expression. What the documents say stands in no example: some show passages of older lists, so that reading is taught.
 """
 
 import argparse
