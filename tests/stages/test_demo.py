@@ -46,7 +46,7 @@ def test_claims_hold_where_the_numbers_show_them_and_not_else() -> None:
 
 
 def test_the_table_has_a_row_for_each_kind_and_one_for_all() -> None:
-    found = _found({kind: (0.1, 0.2, 0.3, 0.4, 0.5) for kind in ("form", "facts", "simple")})
+    found = _found(dict.fromkeys(("form", "facts", "simple"), (0.1, 0.2, 0.3, 0.4, 0.5)))
     rows = table(found)
     assert len(rows) == 5
     assert {len(row) for row in rows} == {6}
