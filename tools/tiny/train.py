@@ -33,6 +33,7 @@ from afina.train.loop import train as run_loop
 from afina.train.step import prepare
 from afina.train.trainee import Trainee
 from tools.tiny.blocks import rows_of_blocks
+from tools.tiny.start import add_circuit
 
 PAD, START, END = 0, 1, 2
 LONGEST = 512
@@ -99,9 +100,13 @@ def read_rows(path: Path, tokenizer: Tokenizer, whole: float) -> list[Row]:
     return rows
 
 
-def new_model(seed: int) -> LlamaForCausalLM:
+def new_model(seed: int, *, circuit: bool = True) -> LlamaForCausalLM:
+    """Starting weights; without ``circuit`` they are random alone, as one is used to."""
     torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(**CONFIG)).float()
+    model = LlamaForCausalLM(LlamaConfig(**CONFIG)).float()
+    if circuit:
+        add_circuit(model)
+    return model
 
 
 def save_weights(folder: Path, model: LlamaForCausalLM) -> None:
