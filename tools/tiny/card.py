@@ -38,8 +38,8 @@ nothing: what it is made for is to read a short text, to go on with a pattern, a
 
 ## Data
 
-Dialogues from the grammars and word lists in `tools/tiny/`; no text of others. About half of their tokens are worlds of facts to be
-read out of a prompt, among others and with what is not there; then patterns to go on with, lists, copies, instructions such as
+Dialogues from the grammars and word lists in `tools/tiny/`; no text of others. About half of their tokens are worlds of facts
+to be read out of a prompt, among others and with what is not there; then patterns to go on with, lists, copies, instructions such as
 "answer in upper case", labels, and small talk. Names, brands, codes and numbers are invented anew for each dialogue. One name,
 place and invented word in eight is kept out of training; the scores use those. The answers have an ordinary style: the house
 style of the demo does not occur, nor does anything of its shop.
@@ -49,17 +49,17 @@ style of the demo does not occur, nor does anything of its shop.
 By afina's own training loop in full-parameter mode, on two CPU cores: {trained}. It starts from random weights with a circuit
 in them that copies (`tools/tiny/start.py`), is trained to copy random tokens (`tools/tiny/blocks.py`), and then on the dialogues.
 
-    python -m tools.tiny.generate /work/tiny/data --count 120000 --seed 11
-    python -m tools.tiny.train copying /work/tiny/data src/afina/model/tiny --state /work/tiny/state --steps {copying}
-    python -m tools.tiny.train dialogues /work/tiny/data src/afina/model/tiny --state /work/tiny/state --steps {steps} --from copying
-    python -m tools.tiny.install /work/tiny/state/dialogues/model src/afina/model/tiny
+    python -m tools.tiny.generate DATA --count 120000 --seed 11
+    python -m tools.tiny.train copying DATA src/afina/model/tiny --state STATE --steps {copying}
+    python -m tools.tiny.train dialogues DATA src/afina/model/tiny --state STATE --steps {steps} --from copying
+    python -m tools.tiny.install STATE/dialogues/model src/afina/model/tiny
     python -m tools.tiny.check src/afina/model/tiny --each 200 --json > scores.json
     python -m tools.tiny.card scores.json src/afina/model/tiny --trained "…"
 
 ## Scores
 
-Greedy answers to questions with words that training never saw, with 95 % intervals. Right means the expected answer, word for word,
-except where it says "obeys": there the form counts.
+Greedy answers to questions with words that training never saw, with 95 % intervals. Right means the expected answer, word for
+word, except where it says "obeys": there the form counts.
 
 | | goal | Spanish | English |
 |---|---:|---:|---:|

@@ -5,7 +5,7 @@
               that stands there: what followed last time follows again
 
 This is an induction head (Olsson et al., 2022). Models of this size find it by themselves, but late: it needs two layers that
-help each other, and alone neither of them lowers the loss. Here it is only where the training starts from; all weights are trained.
+help each other, and alone neither of them lowers the loss. Here the training starts from it; all weights are trained.
 
 The attention of Llama has no biases, so that a head can look one token back only if all tokens have something in common: their
 embeddings share the direction ``EVERY``. RoPE turns the pairs of a head's numbers by the position, the first pairs fast, the last
