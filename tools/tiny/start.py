@@ -20,9 +20,11 @@ from transformers import LlamaForCausalLM
 
 EVERY, SHARED = 0, 6.0  # the direction that all tokens share, and how much larger it is than the others
 ONE_BACK = 4.0  # nats by which the token before is preferred to the token itself
-SAME = 2.4  # of codes; squared it is what their match weighs
+SAME = 4.0  # of codes; squared it is what their match weighs
 CODE = 3.0  # how much larger a code is than the embedding under it
-HANDED_ON = 8.0
+HANDED_ON = 12.0
+LOUD = 0.1  # standard deviation of the embeddings: a step of the optimizer is small beside it
+QUIET = 0.1  # what random weights write into the residual stream, or it drowns the circuit's codes; less where it works
 
 
 @torch.no_grad()
@@ -30,14 +32,17 @@ def add_circuit(model: LlamaForCausalLM) -> None:
     """Adds the circuit to ``model``'s random weights."""
     config = model.config
     size, width, groups = int(config.head_dim), int(config.hidden_size), int(config.num_key_value_heads)
-    std = float(config.initializer_range)
     embeddings = model.model.embed_tokens.weight
-    embeddings[:, EVERY] = SHARED * std
+    embeddings *= LOUD / float(config.initializer_range)
+    embeddings[:, EVERY] = SHARED * LOUD
     axes = torch.linalg.qr(torch.randn(width - 1, width - 1)).Q.T  # (D - 1, D - 1), rows of length 1
     axes = torch.cat([torch.zeros(width - 1, 1), axes], dim=1)  # (D - 1, D), none of them along EVERY
     before, own = axes[: groups * size], axes[groups * size :]
     common = SHARED / math.sqrt((width - 1 + SHARED**2) / width)  # the shared direction behind the norm
     query, key = _one_back(size, float(config.rope_parameters["rope_theta"]))
+    for number, layer in enumerate(model.model.layers):
+        layer.self_attn.o_proj.weight *= QUIET**2 if number < 2 else QUIET
+        layer.mlp.down_proj.weight *= QUIET
     first, second = (layer.self_attn for layer in model.model.layers[:2])
     for group in range(groups):
         code = torch.randn(size, len(own)) / math.sqrt(len(own)) @ own  # (size, D): of the token alone
@@ -45,9 +50,9 @@ def add_circuit(model: LlamaForCausalLM) -> None:
         handed = own[torch.arange(group * size, (group + 1) * size) % len(own)]
         slow = _slow(size)[:, None]
         _add(first, group, query=query[:, None] / common, key=key[:, None] / common, column=EVERY)
-        _add_values(first, group, CODE * code, place.T * std)
+        _add_values(first, group, CODE * code, place.T * LOUD)
         _add(second, group, query=SAME * slow * code, key=SAME * slow * place)
-        _add_values(second, group, handed, handed.T * std * HANDED_ON)
+        _add_values(second, group, handed, handed.T * LOUD * HANDED_ON)
 
 
 def _one_back(size: int, theta: float) -> tuple[Tensor, Tensor]:

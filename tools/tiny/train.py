@@ -39,7 +39,7 @@ PAD, START, END = 0, 1, 2
 LONGEST = 512
 WHOLE = 0.1  # share of the dialogues that count with all their tokens
 REMEMBERED = 0.08  # rows of blocks for each dialogue, so that copying any token is not forgotten
-LOOK_EVERY = 200
+LOOK_EVERY = 100
 WEIGHTS = "weights.safetensors"
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
