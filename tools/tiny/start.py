@@ -24,6 +24,7 @@ SAME = 4.0  # of codes; squared it is what their match weighs
 CODE = 3.0  # how much larger a code is than the embedding under it
 HANDED_ON = 12.0
 LOUD = 0.1  # standard deviation of the embeddings: a step of the optimizer is small beside it
+LEVEL = 0.1  # so that neither of a code's two matrices has entries as small as a step of the optimizer
 QUIET = 0.1  # what random weights write into the residual stream, or it drowns the circuit's codes; less where it works
 
 
@@ -50,7 +51,7 @@ def add_circuit(model: LlamaForCausalLM) -> None:
         handed = own[torch.arange(group * size, (group + 1) * size) % len(own)]
         slow = _slow(size)[:, None]
         _add(first, group, query=query[:, None] / common, key=key[:, None] / common, column=EVERY)
-        _add_values(first, group, CODE * code, place.T * LOUD)
+        _add_values(first, group, CODE * LEVEL * code, place.T * LOUD / LEVEL)
         _add(second, group, query=SAME * slow * code, key=SAME * slow * place)
         _add_values(second, group, handed, handed.T * LOUD * HANDED_ON)
 

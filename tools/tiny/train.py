@@ -147,7 +147,7 @@ def train(chosen: argparse.Namespace) -> None:
         max_steps=chosen.steps,
         learning_rate=chosen.peak,
         schedule=chosen.schedule,
-        warmup=min(0.5, 60 / chosen.steps),
+        warmup=min(0.5, 100 / chosen.steps),
         weight_decay=0.1,
         batch_tokens=chosen.batch_tokens,
         micro_tokens=chosen.batch_tokens,
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--from", dest="begin", help="the stage whose weights it begins with")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch-tokens", type=int, default=3072)
-    parser.add_argument("--peak", type=float, default=2e-3)
+    parser.add_argument("--peak", type=float, default=8e-4)
     parser.add_argument("--schedule", default="wsd")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, help="left out: as many as pay")
