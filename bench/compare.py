@@ -41,14 +41,14 @@ RUNS = BENCH.parent / ".cache" / "bench" / "compare"
 SETS: dict[str, dict[str, Any]] = {
     "bitext": {
         "base": str(DATA / "models" / "stories260K-hf"),
-        "data": {"examples": [str(DATA / "ds-bitext" / "data" / "train" / "*.csv")], "limit": 1000},
+        "data": {"examples": [str(DATA / "ds-bitext" / "data" / "train" / "*.csv")], "limit": 600},
         "train": {"epochs": 6, "learning_rate": 5e-3, "batch_tokens": 2048},
         "compare": {"max_new_tokens": 24},
     },
     "gsm8k": {
         "base": "tiny",
         "data": {"examples": [str(DATA / "ds-gsm8k" / "train.jsonl")], "limit": 300, "split": {"test": 0.2}},
-        "train": {"epochs": 3, "learning_rate": 3e-3},
+        "train": {"max_steps": 12, "learning_rate": 3e-3},
         "compare": {"max_new_tokens": 120},
     },
     "recetas": {
@@ -56,11 +56,11 @@ SETS: dict[str, dict[str, Any]] = {
         "data": {
             "examples": [str(DATA / "es-recetas" / "EntrenamientoLLM_RecetasDeLaAbuela" / "*.csv")],
             "map": {"prompt": "¿Cómo se prepara {Nombre}? Tengo: {Ingredientes}", "answer": "{Pasos}"},
-            "limit": 300,
+            "limit": 150,
             "max_broken": 0.5,
-            "split": {"test": 0.2},
+            "split": {"test": 0.3},
         },
-        "train": {"epochs": 3, "learning_rate": 3e-3},
+        "train": {"max_steps": 8, "learning_rate": 3e-3},
         "compare": {"max_new_tokens": 120},
     },
     "xquad": {

@@ -18,8 +18,9 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import transformers
@@ -49,9 +50,10 @@ RESULT = Path(__file__).parent / "results" / "plan.json"
 @dataclass(frozen=True)
 class Case:
     shape: str
-    quantize: str
+    quantize: Literal["none", "int8", "nf4"]
     checkpointing: Checkpointing
     tokens: int
+    method: Literal["lora", "full"] = "lora"
 
 
 CASES = (
@@ -63,7 +65,9 @@ CASES = (
     Case("135M", "none", "full", 1024),
 )
 
-SMALL = Case("tiny", "none", "none", 512)  # what the tests look at
+# What the tests look at.
+SMALL = Case("tiny", "none", "none", 512)
+SMALL_FULL = Case("tiny", "none", "none", 512, "full")
 
 
 def config_of(shape: str) -> PreTrainedConfig:
@@ -83,7 +87,7 @@ def config_of(shape: str) -> PreTrainedConfig:
 
 
 def setup_of(case: Case) -> Setup:
-    return Setup(config_of(case.shape), torch.float32, Adapter.model_validate({"quantize": case.quantize}), "cpu")
+    return Setup(config_of(case.shape), torch.float32, Adapter(method=case.method, quantize=case.quantize), "cpu")
 
 
 def batch_of(case: Case) -> Batch:
@@ -107,7 +111,7 @@ def measured(case: Case) -> int:
     """Bytes that two real steps held at most, over what the process held before."""
     torch.manual_seed(0)
     attention.register()
-    train_two_steps(Case("tiny", case.quantize, case.checkpointing, 64))  # what is loaded and kept by the libraries
+    train_two_steps(replace(case, shape="tiny", tokens=64))  # what is loaded and kept by the libraries
     gc.collect()
     before = hardware.resident_bytes()
     train_two_steps(case)
@@ -122,8 +126,12 @@ def train_two_steps(case: Case) -> None:
     model.config.use_cache = False
     if setup.adapter.quantize != "none":
         quantize_linear(model, setup.adapter.quantize, torch.device("cpu"))
-    add_lora(model, setup.adapter, 0)
-    parameters = list(trained_parameters(model).values())
+    if case.method == "full":
+        parameters = list(model.parameters())
+    else:
+        model.requires_grad_(False)
+        add_lora(model, setup.adapter, 0)
+        parameters = list(trained_parameters(model).values())
     for parameter in parameters:
         parameter.requires_grad_(True)
     prune_last_layer(decoder_layers(model)[-1])
@@ -145,7 +153,7 @@ def main() -> None:
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case is not None:
-        print(measured((*CASES, SMALL)[arguments.case]))
+        print(measured((*CASES, SMALL, SMALL_FULL)[arguments.case]))
         return
     rows = []
     for number, case in enumerate(CASES):

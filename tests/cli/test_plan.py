@@ -51,8 +51,14 @@ def test_a_shape_that_does_not_exist_and_a_missing_target_are_refused(capsys: py
     assert "did you mean 'llama-3.1-8b'" in capsys.readouterr().err
     assert cli.main(["plan"]) == 2
     assert "either a recipe or --base" in capsys.readouterr().err
-    assert cli.main(["plan", "--base", "tiny", "--set", "adapter.method=full", "--cpu"]) == 2
-    assert "training of adapters only" in capsys.readouterr().err
+
+
+def test_a_training_of_all_weights_is_planned_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--base", "tiny", "--tokens", "128", "--set", "adapter.method=full", "--gpu", "8GiB", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    trained = found["by_category"]["trained weights"]
+    assert found["disk_bytes"] == 5 * trained
+    assert found["by_category"]["optimizer"] >= 2 * trained
 
 
 def test_what_does_not_fit_ends_with_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import pytest
 import torch
 
@@ -20,13 +21,25 @@ from afina.data.render import Renderer
 from afina.data.template import ChatTemplate, choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.export import gguf as export_gguf
-from afina.export.check import NEAR_TIE, Reference, check_choices, check_ending, check_numbers, check_reading, refer
+from afina.export.check import (
+    NEAR_TIE,
+    ChoiceCheck,
+    Judgement,
+    Said,
+    check_choices,
+    check_ending,
+    check_numbers,
+    check_reading,
+    judge,
+    listen,
+)
 from afina.export.gguf import FilePlan, write_gguf
 from afina.infer.llama import LlamaServer
-from afina.infer.torch_local import Step, TorchEngine
+from afina.infer.torch_local import TorchEngine
 from afina.model.base import Base, open_folder
 from afina.model.load import load_model
 from afina.model.merge import MergedWeights
+from afina.model.streamed import StreamedModel
 from afina.model.weights import Checkpoint
 from tests.fakes.adapters import write_peft_adapter
 from tests.fakes.chain import SENTENCE, write_chain_model
@@ -63,16 +76,20 @@ class Exported:
             name="shop",
         )
 
-    def references(self) -> list[Reference]:
-        model = load_model(
-            self.base, dtype=torch.float32, device=torch.device("cpu"), adapter=self.path.parent / "adapter", attention="eager"
-        )
-        engine = TorchEngine(model, self.renderer.tokenizer, self.renderer.template)
-        return list(refer(engine, QUESTIONS, TOKENS))
+    def judged(self, said: Sequence[Said]) -> list[Judgement]:
+        """By torch, with the adapter beside the base."""
+        adapter = self.path.parent / "adapter"
+        model = StreamedModel(self.base, device=torch.device("cpu"), folder=self.path.parent, adapter=adapter)
+        logs = model.log_probabilities([one.passage for one in said])
+        return list(judge(said, (values.numpy() for values in logs)))
 
-    def choices(self, server: LlamaServer, references: Sequence[Reference], stop_ids: Sequence[int] | None = None) -> Any:
-        stops = self.plan.vocabulary.stop_ids if stop_ids is None else stop_ids
-        return check_choices(server, references, self.renderer.tokenizer, stops, NEAR_TIE["f16"])
+    def said(self, server: LlamaServer) -> list[Said]:
+        return listen(server, self.renderer, QUESTIONS, TOKENS, self.plan.vocabulary.stop_ids)
+
+    def choices(self, said: Sequence[Said], judged: Sequence[Judgement] | None = None, stops: Sequence[int] = ()) -> ChoiceCheck:
+        stop_ids = stops or self.plan.vocabulary.stop_ids
+        wanted = self.judged(said) if judged is None else judged
+        return check_choices(said, wanted, self.renderer.tokenizer, stop_ids, NEAR_TIE["f16"])
 
 
 @pytest.fixture(scope="module")
@@ -81,38 +98,47 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.fixture(scope="module")
-def references(exported: Exported) -> list[Reference]:
-    return exported.references()
-
-
-@pytest.fixture(scope="module")
 def server(exported: Exported) -> Iterator[LlamaServer]:
     with LlamaServer(exported.path, context=256, exact=True) as server:
         yield server
 
 
-def test_a_right_file_passes_with_what_was_compared(exported: Exported, references: list[Reference], server: LlamaServer) -> None:
-    found = exported.choices(server, references)
-    tokens = [step.id for reference in references for step in reference.steps]
+@pytest.fixture(scope="module")
+def said(exported: Exported, server: LlamaServer) -> list[Said]:
+    return exported.said(server)
+
+
+def test_a_right_file_passes_with_what_was_compared(exported: Exported, said: list[Said], server: LlamaServer) -> None:
+    found = exported.choices(said)
+    tokens = [token for one in said for token in one.ids]
     assert (found.prompts, found.tokens, found.near_ties) == (2, len(tokens), ())
-    assert found.early_ends == tokens.count(
-        0
-    )  # <|endoftext|>, which this base does not call an end and llama.cpp knows by its name
+    # <|endoftext|>, which this base does not call an end and llama.cpp knows by its name
+    assert found.early_ends == [token for one in said for token in (*one.ids, *one.more)].count(0)
     assert check_reading(server, exported.renderer, QUESTIONS).conversations == 2
     numbers = check_numbers(exported.path, exported.plan, exported.weights)
     assert numbers.tensors == len(exported.plan.tensors)
     assert 0 < numbers.worst_error < 4e-4
 
 
-def test_a_file_without_the_adapter_fails_where_the_answers_part(references: list[Reference], tmp_path: Path) -> None:
+def test_what_torch_would_say_is_what_it_says(exported: Exported, said: list[Said]) -> None:
+    """A text that is read gives the choices of a text that is made."""
+    model = load_model(exported.base, dtype=torch.float32, device=torch.device("cpu"), adapter=exported.path.parent / "adapter")
+    engine = TorchEngine(model, exported.renderer.tokenizer, exported.renderer.template)
+    for one, judgement in zip(said, exported.judged(said), strict=True):
+        assert list(judgement.choices) == engine.greedy(one.prompt_ids, len(one.ids))
+
+
+def test_a_file_without_the_adapter_fails_where_the_answers_part(exported: Exported, tmp_path: Path) -> None:
     bare = Exported(tmp_path, "f16", adapter=False)
     place = r"part at token \d+ of the answer to shop\.jsonl:\d: "
     what = place + r"torch chose \d+ '.+', llama\.cpp chose \d+ '.+'; torch's margin was"
-    with LlamaServer(bare.path, context=256, exact=True) as server, pytest.raises(QualityError, match=what):
-        bare.choices(server, references)
+    with LlamaServer(bare.path, context=256, exact=True) as server:
+        said = bare.said(server)
+    with pytest.raises(QualityError, match=what):
+        exported.choices(said)
 
 
-def test_a_missing_swap_of_rotary_halves_fails(exported: Exported, references: list[Reference], tmp_path: Path) -> None:
+def test_a_missing_swap_of_rotary_halves_fails(exported: Exported, tmp_path: Path) -> None:
     """What the check is for: every tensor in its place, every number as written, and yet another model."""
     assert any(tensor.plan and tensor.plan.heads for tensor in exported.plan.tensors)
     straight = tuple(replace(tensor, plan=tensor.plan and replace(tensor.plan, heads=0)) for tensor in exported.plan.tensors)
@@ -121,76 +147,73 @@ def test_a_missing_swap_of_rotary_halves_fails(exported: Exported, references: l
     export_gguf._write_head(path, plan)
     export_gguf._append_tensors(path, plan, exported.weights, {}, None)
     check_numbers(path, plan, exported.weights)
-    with LlamaServer(path, context=256, exact=True) as server, pytest.raises(QualityError, match="part at token"):
-        exported.choices(server, references)
+    with LlamaServer(path, context=256, exact=True) as server:
+        said = exported.said(server)
+    with pytest.raises(QualityError, match="part at token"):
+        exported.choices(said)
 
 
-def with_other_choice(reference: Reference, place: int, margin: float, llama_id: int | None = None) -> Reference:
-    """The reference as if torch had chosen another token at ``place``, ``margin`` above its true one, and nothing behind it."""
-    step = reference.steps[place]
-    other = Step((step.id + 1) % 300, margin, {step.id if llama_id is None else llama_id: margin})
-    return replace(reference, steps=(*reference.steps[:place], other))
+def with_other_choice(said: Said, place: int, ahead: float) -> Judgement:
+    """As if torch found another token ``ahead`` at ``place``, and agreed elsewhere."""
+    choices = [*said.ids]
+    choices[place] = (choices[place] + 1) % 300
+    return Judgement(tuple(choices), tuple(ahead if number == place else 0.0 for number in range(len(choices))))
 
 
-def test_a_near_tie_is_counted_and_the_comparison_goes_on_behind_torchs_token(
-    exported: Exported, references: list[Reference], server: LlamaServer
-) -> None:
-    changed = with_other_choice(references[0], 3, margin=NEAR_TIE["f16"] / 2)
-    ids = [*changed.prompt_ids, *(step.id for step in changed.steps)]
-    behind = tuple(Step(token, 1.0, {}) for token in server.greedy(ids, 5))
-    found = exported.choices(server, [replace(changed, steps=changed.steps + behind)])
-    assert found.tokens == 4 + len(behind)
+def test_a_near_tie_is_counted_and_the_comparison_goes_on_behind_it(exported: Exported, said: list[Said]) -> None:
+    judgement = with_other_choice(said[0], 3, NEAR_TIE["f16"] / 2)
+    found = exported.choices(said[:1], [judgement])
+    assert found.tokens == len(said[0].ids)
     (tie,) = found.near_ties
-    assert (tie.position, tie.torch_id, tie.llama_id) == (3, changed.steps[3].id, references[0].steps[3].id)
+    assert (tie.position, tie.torch_id, tie.llama_id) == (3, judgement.choices[3], said[0].ids[3])
+    last = replace(judgement, choices=(*judgement.choices[:-1], 299), ahead=(*judgement.ahead[:-1], 1.0))
+    with pytest.raises(QualityError, match=f"part at token {len(said[0].ids)} "):
+        exported.choices(said[:1], [last])
 
 
-@pytest.mark.parametrize("margin", [NEAR_TIE["f16"], 1.0])
-def test_a_clear_margin_is_no_near_tie(
-    margin: float, exported: Exported, references: list[Reference], server: LlamaServer
-) -> None:
+@pytest.mark.parametrize("ahead", [NEAR_TIE["f16"], 1.0])
+def test_a_clear_margin_is_no_near_tie(ahead: float, exported: Exported, said: list[Said]) -> None:
     with pytest.raises(QualityError, match=r"part at token 4 .* torch's margin was"):
-        exported.choices(server, [with_other_choice(references[0], 3, margin)])
+        exported.choices(said[:1], [with_other_choice(said[0], 3, ahead)])
 
 
-def test_a_third_token_is_no_near_tie(exported: Exported, references: list[Reference], server: LlamaServer) -> None:
-    with pytest.raises(QualityError, match="part at token 4"):
-        exported.choices(server, [with_other_choice(references[0], 3, 0.001, llama_id=299)])
-
-
-def test_every_token_with_nearly_the_best_logit_is_a_rival(tmp_path: Path) -> None:
+def test_tokens_with_nearly_the_best_logit_are_near_ties(tmp_path: Path) -> None:
     """Pins a false alarm on a real base: tokens that it never saw in its own training have one logit, and rounding chooses."""
-    base = open_folder(write_model(tmp_path, "llama", tie_word_embeddings=False), "base")
-    model: Any = load_model(base, dtype=torch.float32, device=torch.device("cpu"))
-    alike = list(range(50, 60))
-    with torch.no_grad():
-        model.lm_head.weight[alike] = 3 * model.lm_head.weight[50]
-        model.lm_head.weight[51] *= 1.0001
-    tokenizer = Tokenizer.load(base.folder)
-    engine = TorchEngine(model, tokenizer, choose_template("auto", tokenizer))
-    steps = [step for reference in refer(engine, QUESTIONS, TOKENS) for step in reference.steps if step.id in alike]
-    assert steps
-    for step in steps:
-        assert {step.id, *step.rivals} >= set(alike)
-        assert all(0 <= step.rivals[token] < NEAR_TIE["f16"] for token in alike if token != step.id)
+    made = Exported(tmp_path, "f16", adapter=False)
+    logs = np.full((1, 300), -9.0, np.float32)
+    logs[0, 50:60] = -1.0
+    logs[0, 51] += 1e-4
+    said = [Said(Source("shop.jsonl", 1), (5, 6), (57,))]
+    found = made.choices(said, list(judge(said, [logs])))
+    (tie,) = found.near_ties
+    assert (tie.torch_id, tie.llama_id) == (51, 57)
+    assert tie.margin == pytest.approx(1e-4, rel=1e-2)
 
 
-def test_an_answer_that_torch_ends_and_llama_cpp_does_not_is_an_error(
-    exported: Exported, references: list[Reference], server: LlamaServer
-) -> None:
+def test_numbers_that_are_none_are_an_error() -> None:
+    said = [Said(Source("shop.jsonl", 1), (5, 6), (57,))]
+    with pytest.raises(QualityError, match="the model's output is not finite"):
+        list(judge(said, [np.full((1, 300), np.nan, np.float32)]))
+
+
+@pytest.mark.parametrize("place", [4, TOKENS - 1])
+def test_an_answer_that_torch_ends_and_llama_cpp_does_not_is_an_error(place: int, exported: Exported, said: list[Said]) -> None:
     """A stop id that is missing in the GGUF: the served model would talk on behind the end of its turn."""
-    ended = replace(references[0], steps=references[0].steps[:5])
-    with pytest.raises(QualityError, match="part at token 6 .* torch ended there"):
-        exported.choices(server, [ended], stop_ids=[ended.steps[-1].id])
+    ends = next(number for number in range(300) if number not in said[0].ids)
+    wrong = replace(said[0], ids=(*said[0].ids[:place], ends, *said[0].ids[place + 1 :]), more=(7,))
+    agreed = Judgement(wrong.ids, (0.0,) * len(wrong.ids))
+    with pytest.raises(QualityError, match=f"part at token {place + 2} .* torch ended there"):
+        exported.choices([wrong], [agreed], stops=[ends])
 
 
-def test_a_crash_of_llama_cpp_is_an_error_of_the_service(exported: Exported, references: list[Reference]) -> None:
+def test_a_crash_of_llama_cpp_is_an_error_of_the_service(exported: Exported) -> None:
     if sys.platform == "win32":
         pytest.skip("signals of POSIX")
     with LlamaServer(exported.path, context=256, exact=True) as server:
         assert server._child is not None
         os.kill(server._child.pid, signal.SIGKILL)
         with pytest.raises(ServiceError, match="killed by SIGKILL"):
-            exported.choices(server, references)
+            exported.said(server)
 
 
 def test_another_template_in_the_file_fails_the_reading(exported: Exported, server: LlamaServer) -> None:

@@ -6,6 +6,7 @@ import shutil
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from afina.export.families import lay_out
 from afina.export.gguf import write_gguf
 from afina.export.importance import importance_of
 from afina.export.ladder import (
-    Passage,
     Told,
     choose_passages,
     closeness,
@@ -39,6 +39,7 @@ from afina.measure.intervals import Interval
 from afina.model.base import Base, open_folder
 from afina.model.load import load_model
 from afina.model.merge import MergedWeights
+from afina.model.streamed import Passage, StreamedModel
 from afina.model.weights import Checkpoint
 from tests.fakes.models import write_model
 
@@ -124,7 +125,8 @@ def test_rows_and_places_come_from_all_over_with_first_and_last() -> None:
     passages = choose_passages(rows)
     assert len(passages) == ladder.ROWS
     assert all(
-        passage.places[0] == 50 and passage.places[-1] == 99 and len(passage.places) == ladder.PLACES for passage in passages
+        len(passage.ids) == 100 and passage.places[0] == 50 and passage.places[-1] == 99 and len(passage.places) == ladder.PLACES
+        for passage in passages
     )
     assert choose_passages(rows[-1:]) == []
     (short,) = choose_passages([row_with([1, 2, 3, 4], [(2, 4)])])
@@ -165,11 +167,12 @@ def test_rungs_are_kept_and_read_again_and_shown() -> None:
     assert len(head) == len(second)
 
 
-def test_importance_is_the_mean_square_of_what_each_layer_is_given(base: Base) -> None:
-    model = load_model(base, dtype=torch.float32, device=torch.device("cpu"))
+def test_importance_is_the_mean_square_of_what_each_layer_is_given(base: Base, tmp_path: Path) -> None:
+    model: Any = load_model(base, dtype=torch.float32, device=torch.device("cpu"))
     rows: list[Row] = [row_with(list(range(3, 20)), [(5, 17)]), row_with(list(range(30, 44)), [(5, 14)])]
     weights = MergedWeights(Checkpoint(base.folder))
-    found = importance_of(model, rows, lay_out(base, weights).tensors)
+    streamed = StreamedModel(base, device=torch.device("cpu"), folder=tmp_path)
+    found = importance_of(streamed, rows, lay_out(base, weights).tensors)
     assert set(found) == {
         f"blk.{layer}.{part}.weight"
         for layer in range(2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,21 +136,53 @@ def test_a_name_with_phi_3_does_not_reach_other_tokenizers(tmp_path: Path) -> No
     assert model_name("phi3", tokenizer) == "phi 3"
 
 
+def made_up(count: int) -> list[str]:
+    """Words, figures, signs, blanks and scripts in any order, composed (NFC), as keyboards send them."""
+    dice = random.Random(7)
+    pieces = [*" ".join(TEXTS).split(" "), " ", "  ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "'", '"', "…", "—", "€", "€7,50"]
+    pieces += [
+        "<|",
+        "|>",
+        "</s>",
+        "[INST]",
+        "{{",
+        "\\",
+        "http://a.b/c?d=e",
+        "a@b.es",
+        "0x1F",
+        "3.14",
+        "1e-5",
+        "ﷺ",
+        "🇪🇸",
+        "👩‍👩‍👧",
+        "\u200d",
+        "\ufeff",
+    ]
+    pieces += [
+        chr(dice.choice((0x41, 0x61, 0xE0, 0x391, 0x430, 0x5D0, 0x627, 0x905, 0xE01, 0x3042, 0x4E00, 0xAC00, 0x1F600)) + n)
+        for n in range(20)
+    ]
+    texts = ("".join(dice.choices(pieces, k=dice.randint(1, 12))) for _number in range(count))
+    return [unicodedata.normalize("NFC", text) for text in texts]
+
+
 @pytest.mark.parametrize("name", ["gpt-2", "phi-3", pytest.param("qwen2.5", marks=pytest.mark.slow), "qwen3", "mistral-v3"])
 def test_real_vocabularies_give_the_training_ids_on_everything_that_a_person_can_type(
     name: str, shared_data: Path, tmp_path: Path
 ) -> None:
-    """The Big List of Naughty Strings, every fourth one; the test vectors that llama.cpp's own vocabulary gave."""
+    """A thousand strings: the Big List of Naughty Strings and made-up ones; the vectors that llama.cpp's own vocabulary gave."""
     source = shared_data / "tokenizers" / name
     base_template = Tokenizer.load(source).chat_template
     template = base_template or "{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"
     folder = write_model_around(tmp_path, source, chat_template=template)
-    naughty = json.loads((shared_data / "dirty-strings" / "blns.json").read_text(encoding="utf-8"))[::4]
+    naughty = json.loads((shared_data / "dirty-strings" / "blns.json").read_text(encoding="utf-8"))
+    texts = [*naughty, *made_up(1000 - len(naughty))]
+    assert len(texts) == 1000
     vectors = source / "vectors.json"
     with served(folder) as (renderer, server):
-        assert other_ids(renderer, server, naughty) == []
-        tidy = [text for text in naughty if text.strip() == text.strip(" \t\n\r\v\f")]  # llama.cpp's trim knows plain blanks only
-        assert other_prompts(renderer, server, tidy[::4]) == []
+        assert other_ids(renderer, server, texts) == []
+        tidy = [text for text in texts if text.strip() == text.strip(" \t\n\r\v\f")]  # llama.cpp's trim knows plain blanks only
+        assert other_prompts(renderer, server, tidy[::8]) == []
         if vectors.is_file():
             pairs = json.loads(vectors.read_text(encoding="utf-8"))
             assert [pair["text"] for pair in pairs if server.tokenize(pair["text"]) != pair["ids"]] == []

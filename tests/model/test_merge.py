@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +117,28 @@ def test_a_rank_that_is_not_the_configured_one_is_an_error(tmp_path: Path) -> No
     config_path.write_text(json.dumps({**config, "r": 8}))
     with pytest.raises(DataError, match="of rank 4"):
         MergedWeights(Checkpoint(base), tmp_path / "adapter")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True}, {"use_dora": True}], ids=["plain", "rslora", "dora"])
+def test_a_merged_folder_read_again_by_a_fresh_process_is_base_and_adapter(settings: dict[str, Any], tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    adapted: Any = write_peft_adapter(tmp_path / "adapter", base, **settings)
+    merged = MergedWeights(Checkpoint(base), tmp_path / "adapter")
+    shutil.copytree(base, tmp_path / "merged")
+    tensors = {name: torch.from_numpy(merged.read(name)) for name in merged.names()}
+    save_file(tensors, tmp_path / "merged" / "model.safetensors", {"format": "pt"})
+    code = (
+        "import sys, numpy, torch, transformers\n"
+        "model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)\n"
+        "with torch.no_grad(): numpy.save(sys.argv[2], model(torch.arange(3, 40)[None]).logits.numpy())\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "merged"), str(tmp_path / "logits.npy")]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    got = np.load(tmp_path / "logits.npy")
+    with torch.no_grad():
+        wanted = adapted(torch.arange(3, 40)[None]).logits.numpy()
+        adapted.disable_adapter_layers()
+        bare = adapted(torch.arange(3, 40)[None]).logits.numpy()
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-4)
+    assert np.abs(got - bare).max() > 0.1

@@ -26,6 +26,7 @@ from afina.stages.deploy import (
 from tests.fakes.chain import SENTENCE, write_chain_gguf
 from tests.fakes.ollama import FakeOllama, Fault
 from tests.fakes.runs import finish_export, write_exported_run
+from tests.report.reading import read
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +64,15 @@ def test_without_ollama_the_embedded_server_is_proved(tmp_path: Path, events: Ev
     assert result.tokens_per_second > 0
     manifest = run.manifest("deploy")
     assert manifest is not None
-    assert manifest.outputs.keys() == {"llama.log", "proof.json", "Modelfile"}
+    assert manifest.outputs.keys() == {"llama.log", "proof.json", "proof.html", "Modelfile"}
     proof = json.loads((run.stage("deploy") / "proof.json").read_text())
     assert proof["sha256"] == hashlib.sha256(result.gguf.read_bytes()).hexdigest()
     assert {check["case"] for check in proof["checked"]} > {"held-out", "system", "several turns", "outer blanks"}
     assert all(check["same_text"] and check["same_tokens"] for check in proof["checked"])
+    shown = read((run.stage("deploy") / "proof.html").read_text(encoding="utf-8")).text
+    assert proof["sha256"] in shown
+    assert "What is served is what was trained, and it stops by itself." in shown
+    assert "several turns" in shown
     assert (run.stage("deploy") / "Modelfile").read_text().startswith("FROM ../export/shop-f32.gguf\nPARAMETER num_ctx 2048\n")
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+import tokenizers
 import torch
-from safetensors.torch import load_file, save_file
 
 from afina.core import hardware
 from afina.core.errors import DataError, QualityError, RecipeError, ResourceError
@@ -22,46 +22,26 @@ from afina.data.conversation import Message
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.export.check import check_numbers
-from afina.export.gguf import write_gguf
+from afina.export.gguf import FilePlan, write_gguf
 from afina.export.rungs import Rung
 from afina.infer.llama import LlamaServer
 from afina.measure.intervals import Interval
 from afina.model.base import open_folder, resolve_base
 from afina.model.load import load_model
 from afina.model.merge import MergedWeights
+from afina.model.streamed import StreamedModel
 from afina.model.weights import Checkpoint
-from afina.recipe.load import validate
+from afina.recipe.kinds import Kind
 from afina.recipe.recipe import Recipe
 from afina.stages import export as stage
 from afina.stages.export import bytes_needed, export
-from afina.stages.prepare import prepare
+from afina.stages.ladder import Quantize, Subject
 from tests.fakes.adapters import write_peft_adapter
 from tests.fakes.chain import SENTENCE, write_chain_model
 from tests.fakes.models import write_model
+from tests.fakes.trained_run import make_trained_run
 
 Make = Callable[..., tuple[Recipe, RunFolder]]
-
-
-def make_trained_run(folder: Path, base: Path, **changes: Any) -> tuple[Recipe, RunFolder]:
-    examples = folder / "examples.jsonl"
-    words = ["hammer", "martillo", "red", "rojo", "today", "hoy"]
-    rows = [{"prompt": f"Hello, what does the {word} cost? ({n})", "completion": SENTENCE} for n in range(4) for word in words]
-    examples.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    tree = {
-        "name": "shop",
-        "base": str(base),
-        "data": {"examples": [str(examples)], "checks": {"few-examples": "off"}, "split": {"val": 0.1, "test": 0.2}},
-        "compare": {"max_new_tokens": 48},
-        "export": {"types": ["f16", "q8_0"], "check_prompts": 3, "check_tokens": 32},
-    }
-    recipe = validate({**tree, **changes}, "recipe.yaml")
-    run = RunFolder(folder / "runs" / "shop")
-    with Events() as events:
-        prepare(recipe, run, events)
-    adapter = run.stage("train") / "adapter"
-    write_peft_adapter(adapter, base, size=0.01)  # does something, and leaves the sentence as it is
-    run.finish("train", inputs={"seed": "1"}, result={}, seconds=0.1, outputs=sorted(adapter.glob("adapter_*")))
-    return recipe, run
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +85,8 @@ def test_the_files_are_there_proved_and_answer_as_they_were_trained(make: Make) 
     assert {event.task for event in heard if isinstance(event, Progress)} == {
         "shop-f16.gguf",
         "shop-q8_0.gguf",
+        "shop-f16.gguf read again",
+        "shop-q8_0.gguf read again",
         "torch's answers",
         "held-out examples",
     }
@@ -125,12 +107,36 @@ def test_the_same_export_is_not_made_again_and_another_one_is(make: Make) -> Non
     assert list(changed.files) == changed.compared == ["f32"]
 
 
-def test_without_a_type_that_can_be_compared_a_temporary_f16_is_and_goes(make: Make) -> None:
-    recipe, run = make(types=("q8_0",))
+@pytest.mark.parametrize("types", [("q4_k_m", "q8_0"), ("q4_k_m",)])
+def test_without_a_file_of_16_bits_the_least_rounded_one_is_compared_and_no_other_is_written(
+    types: tuple[Kind, ...], make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def write(path: Path, **named: Any) -> FilePlan:
+        written.append(path.name)
+        return write_gguf(path, **named)
+
+    monkeypatch.setattr(stage, "write_gguf", write)
+    recipe, run = make(types=types)
     result, _heard = exported(recipe, run)
-    assert result.compared == ["f16"]
-    assert list(result.files) == list(result.sizes) == ["q8_0"]
-    assert [path.name for path in sorted(run.stage("export").iterdir())] == ["manifest.json", "shop-q8_0.gguf"]
+    assert result.compared == [types[-1]]
+    assert result.tokens > 3 * 5
+    assert list(result.files) == list(types)
+    assert sorted(written) == sorted(f"shop-{kind}{base}.gguf" for kind in types for base in ("", "-base"))
+
+
+def test_a_wrong_merge_fails_where_only_rounded_files_are_wanted(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number of the file is that of the merge, and llama.cpp computes with the file: it is the merge that is wrong."""
+    same = MergedWeights.read
+
+    def doubled(weights: MergedWeights, name: str, start: int = 0, stop: int | None = None) -> Any:
+        return same(weights, name, start, stop) * (2 if name == "lm_head.weight" else 1)
+
+    monkeypatch.setattr(MergedWeights, "read", doubled)
+    recipe, run = make(types=("q8_0",))
+    with pytest.raises(QualityError, match="the adapter worked into the weights is not the adapter beside them"):
+        exported(recipe, run)
 
 
 def test_a_model_whose_answers_never_end_is_exported_with_a_warning(tmp_path: Path) -> None:
@@ -155,7 +161,12 @@ def test_a_file_that_is_another_model_fails_and_the_stage_is_not_finished(make: 
     """The base is changed between the two sides: what was written is not what torch runs."""
     recipe, run = make(types=("f16",))
     other = write_chain_model(run.root / "other", sentence="What cost?")
-    monkeypatch.setattr(stage, "load_model", lambda _base, **settings: load_model(resolve_base(str(other)), **settings))
+    same = Subject.tuned_model
+
+    def of_other(subject: Subject, quantize: Quantize) -> StreamedModel:
+        return same(replace(subject, tuned=resolve_base(str(other)), adapter=None), quantize)
+
+    monkeypatch.setattr(Subject, "tuned_model", of_other)
     with pytest.raises(QualityError, match="llama.cpp and torch part at token 1 of the answer to .*examples.jsonl"):
         exported(recipe, run)
     assert run.manifest("export") is None
@@ -164,32 +175,9 @@ def test_a_file_that_is_another_model_fails_and_the_stage_is_not_finished(make: 
 def test_too_little_memory_for_the_check_is_known_before_anything_is_written(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, run = make()
     monkeypatch.setattr(stage, "memory", lambda: hardware.Memory(2**30, 1000))
-    with pytest.raises(ResourceError, match=r"checking the export needs the model in memory, .*; 1000 B are free"):
+    with pytest.raises(ResourceError, match=r"checking the export needs .* of memory, .*; 1000 B are free"):
         exported(recipe, run)
     assert list(run.stage("export").glob("*.gguf")) == []
-
-
-def test_where_float32_does_not_fit_the_matrices_stay_in_the_16_bits_of_their_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = write_chain_model(tmp_path / "base")
-    tensors = {name: tensor.bfloat16() for name, tensor in load_file(base / "model.safetensors").items()}
-    save_file(tensors, base / "model.safetensors", {"format": "pt"})
-    recipe, run = make_trained_run(tmp_path, base, export={"types": ["f16"], "check_prompts": 2})
-    plain, _heard = exported(recipe, run)
-    float32 = sum(4 * tensor.numel() for tensor in tensors.values())
-    monkeypatch.setattr(stage, "memory", lambda: hardware.Memory(2**40, float32 - 1))
-    kept: list[Any] = []
-
-    def heard(base: Any, **how: Any) -> Any:
-        kept.append(how["storage"])
-        return load_model(base, **how)
-
-    monkeypatch.setattr(stage, "load_model", heard)
-    other = recipe.model_copy(update={"export": recipe.export.model_copy(update={"check_tokens": 31})})
-    lean, _heard = exported(other, run)
-    assert kept == [torch.bfloat16]
-    assert [rung["loss"] for rung in lean.ladder[:2]] == pytest.approx([rung["loss"] for rung in plain.ladder[:2]], abs=1e-5)
 
 
 def test_too_little_disk_is_known_before_anything_is_written(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +203,24 @@ def test_a_base_that_llama_cpp_cannot_compute_is_refused_before_training(trained
         bytes_needed(recipe, resolve_base(str(base), None))
 
 
+def test_added_tokens_without_rows_in_the_embedding_are_named_before_training_and_before_the_export(
+    make: Make, tmp_path: Path
+) -> None:
+    recipe, run = make()
+    base = tmp_path / "base"
+    shutil.copytree(recipe.base, base)
+    pipeline = tokenizers.Tokenizer.from_file(str(base / "tokenizer.json"))
+    pipeline.add_special_tokens(["<|order|>", "<|price|>"])
+    pipeline.save(str(base / "tokenizer.json"))
+    size = pipeline.get_vocab_size() - 2
+    with pytest.raises(
+        DataError, match=rf"2 added tokens have no row in the embedding, which has {size}: <\|order\|> <\|price\|>"
+    ):
+        bytes_needed(recipe, resolve_base(str(base), None))
+    with pytest.raises(DataError, match="added tokens have no row"):
+        exported(recipe.model_copy(update={"base": str(base)}), run)
+
+
 def test_prompts_too_long_for_the_model_are_told(make: Make) -> None:
     recipe, run = make(check_tokens=5000)
     with pytest.raises(DataError, match="none of which leaves room for an answer"):
@@ -235,12 +241,10 @@ def test_the_ladder_goes_from_the_base_to_each_file(make: Make) -> None:
     recipe, run = make(types=("q4_k_m", "q8_0"), imatrix=True)
     result, heard = exported(recipe, run)
     rungs = steps_of(result)
-    assert list(rungs) == ["base", "merged", "f16", "q8_0", "q4_k_m"]
-    assert rungs["f16"].divergence is not None
-    assert rungs["f16"].divergence < 1e-4
+    assert list(rungs) == ["base", "merged", "q8_0", "q4_k_m"]
     assert rungs["q4_k_m"].divergence is not None
     assert rungs["q8_0"].divergence is not None
-    assert rungs["f16"].divergence < rungs["q8_0"].divergence < rungs["q4_k_m"].divergence
+    assert 0 < rungs["q8_0"].divergence < rungs["q4_k_m"].divergence
     assert rungs["q4_k_m"].size_bytes == result.sizes["q4_k_m"]
     assert all(rung.base_loss is not None and rung.tokens_per_second for step, rung in rungs.items() if step in result.sizes)
     assert sorted(result.sizes) == ["q4_k_m", "q8_0"]
@@ -294,7 +298,7 @@ def test_weights_that_went_through_nf4_are_exported_as_they_were_trained_on(tmp_
 
 
 def test_where_no_file_keeps_enough_the_export_names_a_larger_type(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = {"f16": 0.999, "q8_0": 0.9}
+    shares = {"q8_0": 0.9}
     monkeypatch.setattr(stage, "rung_of_file", lambda _says, kind, file, *_more, **_named: rung(kind, file, shares[kind]))
     recipe, run = make(types=("q8_0",))
     result, heard = exported(recipe, run)
@@ -305,3 +309,20 @@ def test_where_no_file_keeps_enough_the_export_names_a_larger_type(make: Make, m
 
 def rung(kind: str, file: Path, share: float) -> Rung:
     return Rung(kind, 1.0, 2.0, 0.1, 0.2, 0.9, Interval(share, share, share), file.stat().st_size, 100.0)
+
+
+def test_the_adapter_is_a_file_of_its_own_where_that_is_wanted_and_is_asked_beside_the_base(make: Make) -> None:
+    recipe, run = make(types=("f16",), adapter_file=True)
+    result, _heard = exported(recipe, run)
+    assert result.adapter_file is not None
+    assert result.adapter_file["name"] == "shop-adapter.gguf"
+    assert result.adapter_file["bytes"] == (run.stage("export") / "shop-adapter.gguf").stat().st_size
+    assert list(steps_of(result)) == ["base", "merged", "f16", "f16 + adapter"]
+    beside = steps_of(result)["f16 + adapter"]
+    assert beside.divergence is not None
+    assert beside.divergence < 1e-3
+    without, _heard = exported(
+        recipe.model_copy(update={"export": recipe.export.model_copy(update={"adapter_file": False})}), run
+    )
+    assert without.adapter_file is None
+    assert not (run.stage("export") / "shop-adapter.gguf").exists()

@@ -1,8 +1,8 @@
 """The kinds of dialogue that the tiny model learns. Every kind is a function from a world to one dialogue."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tools.tiny.grammar import Language, Noun, World, a, capital, either, invented, listed, pick, plural, say, several, the
 from tools.tiny.knowledge import BLAME, FAULTS, JOBS, PRAISE, TOPICS
@@ -15,6 +15,7 @@ from tools.tiny.words import (
     LIVING,
     MONTHS,
     NAMES,
+    NOT_THERE,
     OPPOSITES,
     SHOPS,
     SIZES,
@@ -27,16 +28,19 @@ Turn = tuple[str, str]  # a question and its answer
 
 @dataclass(frozen=True)
 class Dialogue:
-    """Some turns of user and assistant, with or without a system message."""
+    """Some turns of user and assistant, with or without a system message; the first ``shown`` answers cannot be known."""
 
     turns: tuple[Turn, ...]
     system: str = ""
+    shown: int = 0
 
-    def messages(self) -> list[dict[str, str]]:
-        """The dialogue as rows of ``role`` and ``content``."""
-        rows = [{"role": "system", "content": self.system}] if self.system else []
-        for question, answer in self.turns:
+    def messages(self) -> list[dict[str, Any]]:
+        """The dialogue as rows of ``role`` and ``content``; ``trained`` is false where an answer is not to be learnt."""
+        rows: list[dict[str, Any]] = [{"role": "system", "content": self.system}] if self.system else []
+        for number, (question, answer) in enumerate(self.turns):
             rows += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            if number < self.shown:
+                rows[-1]["trained"] = False
         return rows
 
 
@@ -642,11 +646,7 @@ def facts_in_prompt(w: World) -> Dialogue:
         turns.append(
             (
                 say(w, w.rng.choice(unknown)[1]),
-                either(
-                    w,
-                    "No lo sé, [el texto no lo dice|no tengo ese dato].",
-                    "I do not know, [the text does not say it|I do not have that fact].",
-                ),
+                NOT_THERE[w.lang],
             )
         )
         if w.rng.random() < 0.5:
@@ -801,7 +801,15 @@ def in_language(w: World) -> Dialogue:
         else ("Responde siempre en inglés.", "Always answer in English.", "Answer in English.")
     )
     asker = other if w.rng.random() < 0.6 else w
-    kind = w.rng.randrange(4)
+    kind = w.rng.randrange(5)
+    if kind == 4:
+        row = w.rng.choice(CAPITALS)
+        country = row[0] if asker.lang == "es" else row[2]
+        named = row[:2] if w.lang == "es" else row[2:]
+        ask = either(asker, "¿Cuál es la capital de {x}?", "What is the capital of {x}?", x=country)
+        return Dialogue(
+            ((ask, either(w, "La capital de {x} es {y}.", "The capital of {x} is {y}.", x=named[0], y=named[1])),), rule
+        )
     if kind == 0:
         return Dialogue(
             ((greeting(asker).turns[0][0], either(w, "¡Hola! ¿En qué puedo ayudarte?", "Hello! How can I help you?")),), rule
@@ -841,7 +849,7 @@ def in_language(w: World) -> Dialogue:
 
 
 def in_upper_case(w: World) -> Dialogue:
-    inner = w.rng.choice((what_is, facts_in_prompt, greeting, opposite, do_you_sell, joke_or_fact, advice, farewell))(w)
+    inner = w.rng.choice((what_is, greeting, opposite, do_you_sell, capital_city, farewell))(w)
     lower = w.rng.random() < 0.2
     rule = either(w, "minúsculas" if lower else "mayúsculas", "lower case" if lower else "upper case")
     text = either(
@@ -895,13 +903,13 @@ def as_list(w: World) -> Dialogue:
     count = w.rng.choice((2, 3, 3, 4))
     nouns = [noun.name(w.lang) for noun in w.rng.sample(THINGS[names], count)]
     if w.rng.random() < 0.5:
-        question = either(
-            w, "[Dime|Dame] {n} {group}.", "[Give me|Tell me|Name] {n} {group}.", n=len(nouns), group=groups_name(w, names)
-        )
-    else:
-        question = either(
-            w, "[Haz|Escribe] una lista con {items}.", "[Make|Write] a list of {items}.", items=listed(nouns, w.lang)
-        )
+        nouns = [noun.name(w.lang) for noun in several(w, EVERYTHING, count)]
+    question = either(
+        w,
+        "[Haz|Escribe|Dame|Quiero] una lista con {items}.",
+        "[Make|Write|Give me|I want] a list of {items}.",
+        items=listed(nouns, w.lang),
+    )
     if w.rng.random() < 0.3:
         rule = either(w, "Responde con una lista numerada.", "Answer with a numbered list.")
         return _ruled(w, rule, question, "\n".join(f"{index}. {noun}" for index, noun in enumerate(nouns, 1)))
@@ -1067,35 +1075,3 @@ def _labelled(w: World, ask: str, text: str, label: str) -> Dialogue:
             + ask,
         )
     return alone(f"{ask} {text}" if ask.endswith(":") or w.rng.random() < 0.5 else f"{text} {ask}", capital(label) + ".")
-
-
-KINDS: dict[str, tuple[Callable[[World], Dialogue], int]] = {
-    "greeting": (greeting, 2),
-    "farewell": (farewell, 2),
-    "who": (who_are_you, 1),
-    "name": (remembered_name, 4),
-    "describe": (joke_or_fact, 4),
-    "what": (what_is, 5),
-    "examples": (which_group, 3),
-    "opposite": (opposite, 2),
-    "capital": (capital_city, 1),
-    "calendar": (calendar, 1),
-    "translate": (translation, 4),
-    "sell": (do_you_sell, 7),
-    "advice": (advice, 13),
-    "fault": (fault, 12),
-    "facts": (facts_in_prompt, 16),
-    "order": (order, 8),
-    "story": (story, 6),
-    "language": (in_language, 5),
-    "upper": (in_upper_case, 5),
-    "one_word": (in_one_word, 5),
-    "list": (as_list, 5),
-    "repeat": (repeated, 6),
-    "prefix": (opened_or_closed, 5),
-    "arithmetic": (sum_of_two, 4),
-    "count": (how_many, 3),
-    "larger": (larger, 1),
-    "mood": (mood, 3),
-    "topic": (topic, 3),
-}

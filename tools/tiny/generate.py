@@ -9,25 +9,25 @@ import argparse
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from tools.tiny.dialogues import KINDS, Dialogue
+from tools.tiny.dialogues import Dialogue
 from tools.tiny.grammar import World, either
+from tools.tiny.kinds import FOLLOWING, KINDS
 
 
 def dialogue(world: World, kind: str) -> Dialogue:
     """One dialogue of a kind, typed as people type: at times without a system message, accents of form or capitals."""
     made = KINDS[kind][0](world)
     if not made.system and world.rng.random() < 0.12:
-        made = Dialogue(
-            made.turns,
-            either(
-                world,
-                "Eres un asistente [amable|útil|breve|claro][.|. Responde en español.]",
-                "You are a [kind|helpful|brief|clear] assistant[.|. Answer in English.]",
-            ),
+        system = either(
+            world,
+            "Eres un asistente [amable|útil|breve|claro][.|. Responde en español.]",
+            "You are a [kind|helpful|brief|clear] assistant[.|. Answer in English.]",
         )
-    return Dialogue(tuple((_typed(world, question), answer) for question, answer in made.turns), made.system)
+        made = replace(made, system=system)
+    return replace(made, turns=tuple((_typed(world, question), answer) for question, answer in made.turns))
 
 
 def _typed(world: World, question: str) -> str:
@@ -49,9 +49,7 @@ def dialogues(seed: int, count: int, *, held_out: bool) -> Iterator[dict[str, ob
         kind = rng.choices(names, weights)[0]
         made = dialogue(world, kind)
         if not made.system and len(made.turns) == 1 and rng.random() < 0.15:
-            made = Dialogue(
-                made.turns + KINDS["farewell" if rng.random() < 0.3 else rng.choices(names, weights)[0]][0](world).turns
-            )
+            made = Dialogue(made.turns + KINDS[rng.choice(FOLLOWING)][0](world).turns)
         yield {"kind": kind, "lang": world.lang, "messages": made.messages()}
 
 

@@ -11,88 +11,17 @@ Language = Literal["es", "en"]
 
 T = TypeVar("T")
 _CHOICE = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")
-_SYLLABLES = {
+# Beginnings, middles and ends of syllables: about 1,500 syllables a language, so that invented words do not repeat.
+_SOUNDS = {
     "es": (
-        "ba",
-        "be",
-        "bri",
-        "ca",
-        "co",
-        "da",
-        "do",
-        "fe",
-        "ga",
-        "gui",
-        "la",
-        "li",
-        "lo",
-        "ma",
-        "mi",
-        "na",
-        "ne",
-        "no",
-        "pa",
-        "que",
-        "ra",
-        "ri",
-        "ro",
-        "sa",
-        "se",
-        "so",
-        "ta",
-        "te",
-        "ti",
-        "tra",
-        "va",
-        "ve",
-        "za",
-        "lle",
-        "ña",
-        "ju",
-        "ge",
-        "flo",
-        "pla",
-        "cu",
+        "b c d f g gu h j l ll m n ñ p qu r s t v z b c d f g l m n p r s t br ch cr dr fl gr pl pr tr".split(),
+        "a e i o u a e o a e o ia ie ue".split(),
+        "- - - - n r s l".split(),
     ),
     "en": (
-        "bar",
-        "ben",
-        "bri",
-        "cal",
-        "cor",
-        "dan",
-        "del",
-        "fen",
-        "gar",
-        "hol",
-        "la",
-        "lin",
-        "lo",
-        "mar",
-        "mil",
-        "na",
-        "ner",
-        "no",
-        "pel",
-        "quin",
-        "ra",
-        "ri",
-        "ros",
-        "sa",
-        "sel",
-        "ston",
-        "ta",
-        "ter",
-        "ti",
-        "tra",
-        "va",
-        "ver",
-        "wen",
-        "wick",
-        "ley",
-        "ham",
-        "ford",
-        "ash",
+        "b c d f g h j k l m n p r s t v w b c d f g l m n p r s t bl br ch cl dr fr gl pr sh st th tr".split(),
+        "a e i o u a e i o ea oo".split(),
+        "- - - n r l ck ll m nd rt ss t x".split(),
     ),
 }
 
@@ -137,11 +66,20 @@ def several(world: World, fillers: Sequence[T], count: int) -> list[T]:
 
 def invented(world: World) -> str:
     """A capitalised word that exists nowhere, so that it can be answered only by copying it."""
+    rng = world.rng
+    begins, middles, ends = _SOUNDS[world.lang]
     while True:
-        syllables = world.rng.choices(_SYLLABLES[world.lang], k=world.rng.choice((2, 2, 3)))
+        syllables = [_syllable(rng, begins, middles, ends) for _ in range(rng.choice((1, 2, 2, 2, 2, 3)))]
         word = "".join(syllables).capitalize()
-        if is_held_out(word) == world.held_out:
+        if len(word) > 2 and is_held_out(word) == world.held_out:
             return word
+
+
+def _syllable(rng: random.Random, begins: Sequence[str], middles: Sequence[str], ends: Sequence[str]) -> str:
+    begin, middle, end = rng.choice(begins), rng.choice(middles), rng.choice(ends).strip("-")
+    if begin in ("qu", "gu"):
+        middle = rng.choice("ei")
+    return begin + middle + end
 
 
 def say(world: World, template: str, **slots: str | int) -> str:

@@ -1,9 +1,12 @@
-"""Train the tiny model from random weights on the generated dialogues, with afina's own training loop.
+"""Train the tiny model from random weights with afina's own training loop: first to copy, then on the generated dialogues.
 
-    python -m tools.tiny.train /tmp/tiny/data src/afina/model/tiny --state /tmp/tiny/state --steps 3000
+    python -m tools.tiny.train copying   /work/tiny/data src/afina/model/tiny --state /work/tiny/state --steps 600
+    python -m tools.tiny.train dialogues /work/tiny/data src/afina/model/tiny --state /work/tiny/state --steps 3000 --from copying
 
-The loss counts the assistant's tokens; in one dialogue of four it counts all of them, so that the questions' words are learnt
-too. Started again with the same ``--state``, it goes on where it stopped.
+``FOLDER`` holds the tokenizer. Every stage has a folder of its own in ``--state``; its best weights so far are in
+``STATE/STAGE/model``, in float32, and a later stage begins with them (``--from``). Started again, a stage goes on where it
+stopped; with more ``--steps`` than before it goes on beyond its end. ``python -m tools.tiny.install`` writes the weights that the
+package ships.
 """
 
 import argparse
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -27,13 +30,17 @@ from afina.data.render import Row
 from afina.model.load import choose_threads
 from afina.recipe.recipe import Train
 from afina.train.loop import train as run_loop
-from afina.train.step import mean_loss, prepare
+from afina.train.step import prepare
 from afina.train.trainee import Trainee
+from tools.tiny.blocks import rows_of_blocks
+from tools.tiny.start import add_circuit
 
 PAD, START, END = 0, 1, 2
-LONGEST = 384
-WHOLE = 0.25  # share of the dialogues that count with all their tokens
-LOOK_EVERY = 250
+LONGEST = 512
+WHOLE = 0.1  # share of the dialogues that count with all their tokens
+REMEMBERED = 0.08  # rows of blocks for each dialogue, so that copying any token is not forgotten
+LOOK_EVERY = 100
+WEIGHTS = "weights.safetensors"
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "attention_bias": False,
@@ -50,7 +57,7 @@ CONFIG: dict[str, Any] = {
     "mlp_bias": False,
     "model_type": "llama",
     "num_attention_heads": 8,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 5,
     "num_key_value_heads": 4,
     "pad_token_id": PAD,
     "rms_norm_eps": 1e-05,
@@ -75,11 +82,12 @@ def read_rows(path: Path, tokenizer: Tokenizer, whole: float) -> list[Row]:
         for number, text in enumerate(file, 1):
             ids: list[int] = []
             answers: list[tuple[int, int]] = []
-            for message in json.loads(text)["messages"]:
+            messages = json.loads(text)["messages"]
+            for message in messages:
                 ids += [START, *tokenizer.encode(message["role"] + "\n").ids]
                 start = len(ids)
                 ids += [*tokenizer.encode(message["content"]).ids, END]
-                if message["role"] == "assistant":
+                if message["role"] == "assistant" and message.get("trained", True):
                     answers.append((start, len(ids)))
                 ids += newline
             spans = ((0, len(ids)),) if dice.random() < whole else tuple(answers)
@@ -92,45 +100,66 @@ def read_rows(path: Path, tokenizer: Tokenizer, whole: float) -> list[Row]:
     return rows
 
 
-def write_model(folder: Path, model: LlamaForCausalLM) -> None:
-    """The model as users load it: bfloat16 weights without the tied head, and its two settings files."""
-    weights = {
-        name: weight.detach().to(torch.bfloat16).contiguous()
-        for name, weight in model.named_parameters()
-        if name != "lm_head.weight"
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # safetensors leaves it to its owner alone
-    generation = {"do_sample": False, "eos_token_id": [END, PAD], "max_new_tokens": 128, "pad_token_id": PAD}
-    for name, content in (("config.json", CONFIG), ("generation_config.json", generation)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def train(data: Path, folder: Path, state: Path, steps: int, batch_tokens: int, peak: float, seed: int) -> None:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    rows = read_rows(data / "train.jsonl", tokenizer, WHOLE)
-    held_out = read_rows(data / "val.jsonl", tokenizer, 0)
+def new_model(seed: int, *, circuit: bool = True) -> LlamaForCausalLM:
+    """Starting weights; without ``circuit`` they are random alone, as one is used to."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(LlamaConfig(**CONFIG)).float()
-    prepare(model)
-    trainee = Trainee(dict(model.named_parameters()), lambda: None, lambda _folder: write_model(folder, model), lambda: True)
+    if circuit:
+        add_circuit(model)
+    return model
+
+
+def save_weights(folder: Path, model: LlamaForCausalLM) -> None:
+    """The model's weights in float32, without the tied head; whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
+    save_file(weights, folder / "new.safetensors", metadata={"format": "pt"})
+    (folder / "new.safetensors").replace(folder / WEIGHTS)
+
+
+def rows_of(stage: str, data: Path, tokenizer: Tokenizer, seed: int) -> tuple[list[Row], list[Row]]:
+    """Rows to train on and held-out ones."""
+    vocabulary = int(CONFIG["vocab_size"])
+    if stage == "copying":
+        return rows_of_blocks(60_000, vocabulary, seed), rows_of_blocks(300, vocabulary, seed + 1)
+    rows = read_rows(data / "train.jsonl", tokenizer, WHOLE)
+    blocks = rows_of_blocks(int(REMEMBERED * len(rows)), vocabulary, seed + 2)
+    return rows + blocks, read_rows(data / "val.jsonl", tokenizer, 0)[:400]
+
+
+def train(chosen: argparse.Namespace) -> None:
+    tokenizer = Tokenizer.from_file(str(chosen.folder / "tokenizer.json"))
+    rows, held_out = rows_of(chosen.stage, chosen.data, tokenizer, chosen.seed)
+    state = chosen.state / chosen.stage
+    model = new_model(chosen.seed)
+    if chosen.begin:
+        model.load_state_dict(load_file(chosen.state / chosen.begin / "model" / WEIGHTS), strict=False)
+    for remark in prepare(model):
+        print(remark, file=sys.stderr)
+    trainee = Trainee(
+        dict(model.named_parameters()),
+        publish=lambda: None,
+        save=lambda folder: save_weights(folder / "model", model),
+        has_learned=lambda: True,
+    )
     settings = Train(
-        epochs=math.ceil(steps * batch_tokens / sum(len(row.ids) for row in rows)) + 1,
-        max_steps=steps,
-        learning_rate=peak,
-        warmup=min(0.5, 100 / steps),
+        epochs=math.ceil(chosen.steps * chosen.batch_tokens / sum(len(row.ids) for row in rows)) + 1,
+        max_steps=chosen.steps,
+        learning_rate=chosen.peak,
+        schedule=chosen.schedule,
+        warmup=min(0.5, 100 / chosen.steps),
         weight_decay=0.1,
-        batch_tokens=batch_tokens,
-        micro_tokens=batch_tokens,
+        batch_tokens=chosen.batch_tokens,
+        micro_tokens=chosen.batch_tokens,
         evaluate_every=LOOK_EVERY,
-        save_every=LOOK_EVERY,
-        seed=seed,
+        save_every=LOOK_EVERY // 2,
+        seed=chosen.seed,
     )
     with Events(state / "events.jsonl", (say,)) as events:
-        trained = run_loop(model, rows, held_out[:400], settings, trainee, state, events)
-    print(f"held-out answers, all: {mean_loss(model, held_out, batch_tokens):.4f}", flush=True)
-    print(f"{trained.steps} steps, {trained.tokens_per_second:,.0f} tokens a second", flush=True)
+        trained = run_loop(model, rows, held_out, settings, trainee, state, events)
+    print(
+        f"{trained.steps} steps, {trained.tokens_per_second:,.0f} tokens a second, held-out loss {trained.best_loss}", flush=True
+    )
 
 
 def say(event: Event) -> None:
@@ -140,16 +169,20 @@ def say(event: Event) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=("copying", "dialogues"))
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--from", dest="begin", help="the stage whose weights it begins with")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--peak", type=float, default=2e-3)
+    parser.add_argument("--batch-tokens", type=int, default=3072)
+    parser.add_argument("--peak", type=float, default=8e-4)
+    parser.add_argument("--schedule", default="wsd")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--threads", type=int, help="left out: as many as pay")
     chosen = parser.parse_args()
-    torch.set_num_threads(choose_threads(CONFIG, chosen.batch_tokens))
-    train(chosen.data, chosen.folder, chosen.state, chosen.steps, chosen.batch_tokens, chosen.peak, chosen.seed)
+    torch.set_num_threads(chosen.threads or choose_threads(CONFIG, chosen.batch_tokens))
+    train(chosen)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from tools.tiny.grammar import Noun
 
+NOT_THERE = {"es": "No lo encuentro en el texto.", "en": "I do not find it in the text."}
+
 
 def _words(text: str) -> tuple[str, ...]:
     """The parts of ``Ana; Luis; Marta``."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from afina.core.errors import RecipeError
@@ -19,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help=_("name of the model to be"))
     parser.add_argument("examples", nargs="*", default=["examples.jsonl"], help=_("files of examples (default: examples.jsonl)"))
     parser.add_argument("--base", default="tiny", help=_("base model: tiny, a folder, or a hub id"))
+    parser.add_argument(
+        "--example",
+        choices=("es", "en"),
+        help=_("copy the demo's shop in this language into a folder of that name, to start from"),
+    )
     parser.add_argument("--output", type=Path, default=Path("recipe.yaml"), help=_("the file to write (default: recipe.yaml)"))
     parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
 
@@ -32,6 +39,11 @@ def run(args: argparse.Namespace) -> int:
             _("the name {name!r} does not serve as the name of a model").format(name=args.name),
             fix=_("use lower-case letters, digits, . _ - (at most 63)"),
         )
+    if args.example:
+        folder = Path(args.name)
+        copy_example(args.example, folder)
+        print(f"{_('next')}: afina run {folder / 'recipe.yaml'}", file=sys.stderr)
+        return 0
     if args.output.exists():
         raise RecipeError(
             _("{path} is there already").format(path=args.output), fix=_("name another file with --output, or delete it first")
@@ -40,3 +52,20 @@ def run(args: argparse.Namespace) -> int:
     print(_("wrote {path}").format(path=args.output), file=sys.stderr)
     print(f"{_('next')}: afina run {args.output}", file=sys.stderr)
     return 0
+
+
+def copy_example(lang: str, folder: Path) -> None:
+    """Puts the shop of the demo into a new folder: recipe, examples, questions and documents."""
+    if folder.exists():
+        raise RecipeError(_("{path} is there already").format(path=folder), fix=_("name another folder, or delete it first"))
+    _copy(files("afina.recipe") / "presets" / "shop" / lang, folder)
+    print(_("wrote {path}").format(path=folder), file=sys.stderr)
+
+
+def _copy(source: Traversable, target: Path) -> None:
+    target.mkdir(parents=True)
+    for entry in source.iterdir():
+        if entry.is_dir():
+            _copy(entry, target / entry.name)
+        else:
+            write_atomic(target / entry.name, entry.read_text(encoding="utf-8"))

@@ -118,6 +118,7 @@ def _step_words(step: Step) -> str:
 def _category(name: str) -> str:
     return {
         "weights": _("frozen weights"),
+        "trained weights": _("trained weights"),
         "adapter": _("adapter"),
         "gradients": _("gradients"),
         "optimizer": _("optimizer"),

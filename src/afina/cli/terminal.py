@@ -36,18 +36,31 @@ class _Plain:
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}  # task → when it began, or when its last line was shown
+        self._began: dict[str, tuple[float, int]] = {}  # task → when it began, and how much was done then
 
     def show(self, event: Event) -> None:
+        left = ""
         if isinstance(event, events.Progress):
             now = time.monotonic()
+            start, first = self._began.setdefault(event.task, (now, event.done))
+            if event.done == event.total:
+                del self._began[event.task]
             if now - self._last.setdefault(event.task, now) < _PLAIN_SECONDS:
                 return
             self._last[event.task] = now
+            left = _time_left(now - start, event.done - first, event.total - event.done)
         if text := line(event):
-            print(text, file=sys.stderr, flush=True)
+            print(text + left, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         sys.stderr.flush()
+
+
+def _time_left(seconds: float, done: int, left: int) -> str:
+    """``, about 3 min 05 s left``; nothing where it cannot be told."""
+    if done <= 0 or left <= 0:
+        return ""
+    return _(", about {time} left").format(time=format_duration(seconds * left / done))
 
 
 class _Live:

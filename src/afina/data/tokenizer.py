@@ -78,6 +78,11 @@ class Tokenizer:
         return int(self.pipeline.get_vocab_size(with_added_tokens=True))
 
     @property
+    def added(self) -> dict[str, int]:
+        """Text → id of all added tokens, special or not."""
+        return {token.content: number for number, token in self.pipeline.get_added_tokens_decoder().items()}
+
+    @property
     def bos_id(self) -> int | None:
         return self._id_of(self.bos_token)
 

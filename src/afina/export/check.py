@@ -2,24 +2,25 @@
 
  1. numbers   the file reopened by the ``gguf`` reader: each tensor against the merged weight, relative error below a ceiling
  2. reading   prompts and whole held-out conversations: rendered and cut into tokens by llama.cpp, the same ids as in training
- 3. choices   greedy tokens on held-out prompts: llama.cpp's against those of torch on the base with the adapter beside it
+ 3. choices   greedy tokens on held-out prompts: llama.cpp says them, and torch, with the adapter beside the base, reads the same
+              text and tells for each token whether it would have chosen it
 
 Where the choices part, the margin decides by which torch's token is ahead of llama.cpp's. Rounding moves margins a little, for
-llama.cpp rounds activations to the type of the weights. Below NEAR_TIE such a place is a near tie, counted, and the comparison
-goes on behind torch's token. Above it, it is an error.
+llama.cpp rounds activations to the type of the weights. Below NEAR_TIE such a place is a near tie, counted. Above it, it is an
+error.
 """
 
 from __future__ import annotations
 
-import math
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+from numpy.typing import NDArray
 
 from afina.core.errors import QualityError
 from afina.core.translation import _
@@ -27,17 +28,21 @@ from afina.data.conversation import Conversation, Message, Source
 from afina.data.render import Renderer
 from afina.data.tokenizer import Tokenizer
 from afina.export.encode import Piece, encoders, pieces_of
-from afina.export.gguf import FilePlan, TensorFile
+from afina.export.gguf import FilePlan, OnBytes, TensorFile
 from afina.export.tensor import TensorPlan
 from afina.infer.llama import LlamaServer
-from afina.infer.torch_local import Step, TorchEngine
 from afina.model.merge import MergedWeights
+from afina.model.streamed import Passage
 from afina.model.weights import Float32
 from afina.recipe.kinds import Kind
 
 # Logits. The largest differences of margins measured: F32 0.00002, in the Gemma family 0.004, from llama.cpp's table of GELU; F16
 # 0.011 on 960 tokens of real small models, 0.044 on random ones. A margin of 0.05 is 51 % against 49 % between the two tokens.
 NEAR_TIE: dict[Kind, float] = {"f32": 1e-2, "f16": 5e-2}
+# The same between a more rounded file and torch with the numbers of that file: llama.cpp rounds what goes into a product, too.
+# Measured: 0.06 on a real small model, 0.7 on random ones, whose words differ by tens of nats.
+ROUNDED_NEAR_TIE = 1.0
+MERGING_ALLOWED = 1e-2  # nats
 # Relative root mean square error of a tensor: F32 exact, 11 and 8 bits of mantissa, 8 bits a block of 32, and so on. On normally
 # distributed numbers it is about half of what is allowed here.
 CEILING = {
@@ -76,17 +81,36 @@ class ReadingCheck:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What torch answers to one held-out prompt, token by token."""
+class Said:
+    """What llama.cpp says to a held-out prompt: ``ids``, at most as many as are compared, and ``more`` where it then goes on.
+
+    ``early_ends``: how often it ended at a token whose name it knows, and that the base does not call an end.
+    """
 
     source: Source
     prompt_ids: tuple[int, ...]
-    steps: tuple[Step, ...]
+    ids: tuple[int, ...]
+    more: tuple[int, ...] = ()
+    early_ends: int = 0
+
+    @property
+    def passage(self) -> Passage:
+        """For torch: the text, and the places of what was said."""
+        start = len(self.prompt_ids)
+        return Passage((*self.prompt_ids, *self.ids), tuple(range(start, start + len(self.ids))))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What torch would have said in the place of each token, and by how much that is likelier (in nats; 0 for the same one)."""
+
+    choices: tuple[int, ...]
+    ahead: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class NearTie:
-    """A place where rounding decided: ``position`` counts generated tokens from 0, ``margin`` is torch's."""
+    """A place where rounding decided: ``position`` counts generated tokens from 0; torch's token is likelier by ``margin``."""
 
     source: Source
     position: int
@@ -106,7 +130,11 @@ class ChoiceCheck:
 
 
 def check_numbers(
-    path: Path, plan: FilePlan, weights: MergedWeights, importance: Mapping[str, Float32] | None = None
+    path: Path,
+    plan: FilePlan,
+    weights: MergedWeights,
+    importance: Mapping[str, Float32] | None = None,
+    progress: OnBytes | None = None,
 ) -> NumberCheck:
     """Reopens ``path`` with the ``gguf`` reader. Raises QualityError where keys, shapes or numbers are not those of the plan.
 
@@ -125,11 +153,15 @@ def check_numbers(
     read = {tensor: tensor.plan for tensor in plan.tensors if tensor.plan is not None}
     placed = _placed(read, {name: int(tensor.data_offset) for name, tensor in found.items()})
     off, size = dict.fromkeys(read, 0.0), dict.fromkeys(read, 0.0)
+    done, total = 0, sum(tensor.nbytes for tensor in read)
     with encoders(weights, {tensor.type for tensor in read}, plan.values, importance) as encoder:
         deviations = encoder.deviations(path, (pair for _tensor, pair in placed()))
-        for (tensor, _pair), deviation in zip(placed(), deviations, strict=True):
+        for (tensor, (piece, _offset)), deviation in zip(placed(), deviations, strict=True):
             off[tensor] += deviation.off
             size[tensor] += deviation.size
+            done += piece.nbytes
+            if progress is not None:
+                progress(done, total)
     worst = (0.0, "")
     for tensor in read:
         error = float(np.sqrt(off[tensor] / (size[tensor] or 1.0)))
@@ -162,25 +194,63 @@ def check_reading(server: LlamaServer, renderer: Renderer, conversations: Sequen
     return ReadingCheck(len(conversations), untidy)
 
 
-def refer(engine: TorchEngine, conversations: Sequence[Conversation], max_new_tokens: int) -> Iterator[Reference]:
-    """Torch's greedy tokens on the conversations' prompts, one after another (a batch would round otherwise)."""
-    for conversation in conversations:
-        prompt_ids = engine.renderer.prompt_ids(conversation.prompt, conversation.tools)
-        yield Reference(conversation.source, tuple(prompt_ids), tuple(engine.greedy_steps(prompt_ids, max_new_tokens)))
+def listen(
+    server: LlamaServer, renderer: Renderer, conversations: Sequence[Conversation], most: int, stop_ids: Sequence[int]
+) -> list[Said]:
+    """What llama.cpp says to the conversations' prompts: up to ``most`` greedy tokens, one after another."""
+    return [
+        _listen(server, talk.source, renderer.prompt_ids(talk.prompt, talk.tools), most, frozenset(stop_ids))
+        for talk in conversations
+    ]
+
+
+def judge(said: Sequence[Said], logs: Iterable[NDArray[np.float32]]) -> Iterator[Judgement]:
+    """From torch's log-probabilities at each place of ``said``, (places, V).
+
+    Raises QualityError where they are not numbers: the weights or the adapter are broken.
+    """
+    for one, values in zip(said, logs, strict=True):
+        places = np.arange(len(one.ids))
+        choices = values.argmax(-1)  # the first of equal ones
+        if not np.isfinite(values[places, choices]).all():
+            raise QualityError(
+                _("the model's output is not finite: its weights or its adapter are broken"),
+                fix=_("train again with a lower train.learning_rate, or check the base model's files"),
+            )
+        ahead = values[places, choices] - values[places, list(one.ids)]
+        yield Judgement(tuple(choices.tolist()), tuple(ahead.tolist()))
 
 
 def check_choices(
-    server: LlamaServer, references: Sequence[Reference], tokenizer: Tokenizer, stop_ids: Sequence[int], near_tie: float
+    said: Sequence[Said], judged: Sequence[Judgement], tokenizer: Tokenizer, stop_ids: Sequence[int], near_tie: float
 ) -> ChoiceCheck:
     """Raises QualityError at the first place where llama.cpp chooses another token than torch, and not for rounding's sake."""
-    tokens = early_ends = 0
     ties: list[NearTie] = []
-    for reference in references:
-        found, ended_early = _compare(server, reference, tokenizer, frozenset(stop_ids), near_tie)
-        tokens += len(reference.steps)
-        ties += found
-        early_ends += ended_early
-    return ChoiceCheck(len(references), tokens, tuple(ties), early_ends)
+    for one, judgement in zip(said, judged, strict=True):
+        ties += _near_ties(one, judgement, tokenizer, frozenset(stop_ids), near_tie)
+    return ChoiceCheck(len(said), sum(len(one.ids) for one in said), tuple(ties), sum(one.early_ends for one in said))
+
+
+def near_tie(kind: Kind) -> float:
+    """Nats by which torch may find another token likelier than the one that llama.cpp chose."""
+    return NEAR_TIE.get(kind, ROUNDED_NEAR_TIE)
+
+
+def check_merging(beside: Iterable[NDArray[np.float32]], merged: Iterable[NDArray[np.float32]]) -> float:
+    """The largest difference of a log-probability between the adapter beside its base and worked into it, both by torch.
+
+    Raises QualityError above what rounding does.
+    """
+    worst = max((float(np.abs(one - other).max(initial=0.0)) for one, other in zip(beside, merged, strict=True)), default=0.0)
+    if not worst <= MERGING_ALLOWED:  # NaN fails as well
+        raise QualityError(
+            _(
+                "the adapter worked into the weights is not the adapter beside them: log-probabilities are off by {worst:.3g}"
+            ).format(worst=worst)
+            + _("; at most {allowed:g} is rounding").format(allowed=MERGING_ALLOWED),
+            fix=_("do not use these files; please report it with the base's name"),
+        )
+    return worst
 
 
 def check_ending(server: LlamaServer, conversations: Sequence[Conversation], max_new_tokens: int) -> Source | None:
@@ -191,48 +261,39 @@ def check_ending(server: LlamaServer, conversations: Sequence[Conversation], max
     return None
 
 
-def _compare(
-    server: LlamaServer, reference: Reference, tokenizer: Tokenizer, stop_ids: frozenset[int], near_tie: float
-) -> tuple[list[NearTie], int]:
-    """Near ties, and how often llama.cpp ended at an end that torch does not know; the comparison goes on behind both."""
-    wanted = [step.id for step in reference.steps]
-    ties: list[NearTie] = []
-    place = early_ends = 0
-    while place < len(wanted):
-        # One more than wanted where torch ended: llama.cpp must end there too.
-        ends = wanted[-1] in stop_ids
-        got = server.greedy([*reference.prompt_ids, *wanted[:place]], len(wanted) - place + ends)
-        same = next((n for n, (a, b) in enumerate(zip(got, wanted[place:])) if a != b), min(len(got), len(wanted) - place))
-        place += same
-        if place == len(wanted):
-            if len(got) > same:
-                raise _parted(reference, place, tokenizer, _("torch ended there"), got[same], None)
+def _listen(server: LlamaServer, source: Source, prompt_ids: Sequence[int], most: int, stop_ids: frozenset[int]) -> Said:
+    """One token more is asked for: whoever ends with the last one must not go on."""
+    ids: list[int] = []
+    early_ends = 0
+    while len(ids) <= most:
+        wanted = most + 1 - len(ids)
+        got = server.greedy([*prompt_ids, *ids], wanted)
+        ids += got
+        if len(got) == wanted or not got or got[-1] in stop_ids:
             break
-        if same == len(got):
-            early_ends += 1
-            continue
-        step = reference.steps[place]
-        margin = step.rivals.get(got[same], math.inf)
-        if margin >= near_tie:
-            raise _parted(
-                reference,
-                place,
-                tokenizer,
-                _("torch chose {token}").format(token=_token(tokenizer, step.id)),
-                got[same],
-                step.margin,
-            )
-        ties.append(NearTie(reference.source, place, step.id, got[same], margin))
-        place += 1
-    return ties, early_ends
+        early_ends += 1
+    return Said(source, tuple(prompt_ids), tuple(ids[:most]), tuple(ids[most:]), early_ends)
 
 
-def _parted(
-    reference: Reference, place: int, tokenizer: Tokenizer, torch_side: str, llama_id: int, margin: float | None
-) -> QualityError:
-    before = tokenizer.decode([step.id for step in reference.steps[max(0, place - _SHOWN_TOKENS) : place]])
+def _near_ties(
+    said: Said, judgement: Judgement, tokenizer: Tokenizer, stop_ids: frozenset[int], near_tie: float
+) -> Iterator[NearTie]:
+    """Raises QualityError at a place that is none, and where llama.cpp goes on behind an end."""
+    for place, (token, choice, ahead) in enumerate(zip(said.ids, judgement.choices, judgement.ahead, strict=True)):
+        if choice != token:
+            if ahead >= near_tie:
+                torch_side = _("torch chose {token}").format(token=_token(tokenizer, choice))
+                raise _parted(said, place, tokenizer, torch_side, token, ahead)
+            yield NearTie(said.source, place, choice, token, ahead)
+        following = [*said.ids[place + 1 :], *said.more]
+        if token in stop_ids and following:
+            raise _parted(said, place + 1, tokenizer, _("torch ended there"), following[0], None)
+
+
+def _parted(said: Said, place: int, tokenizer: Tokenizer, torch_side: str, llama_id: int, margin: float | None) -> QualityError:
+    before = tokenizer.decode(said.ids[max(0, place - _SHOWN_TOKENS) : place])
     what = _("llama.cpp and torch part at token {place} of the answer to {source}: {torch_side}, llama.cpp chose {token}").format(
-        place=place + 1, source=reference.source, torch_side=torch_side, token=_token(tokenizer, llama_id)
+        place=place + 1, source=said.source, torch_side=torch_side, token=_token(tokenizer, llama_id)
     )
     if margin is not None:
         what += _("; torch's margin was {margin:.3g}").format(margin=margin)

@@ -9,7 +9,17 @@ from pathlib import Path
 
 from afina.core.errors import QualityError, ServiceError
 from afina.core.translation import _
-from afina.export.proof import Checked, Proof, Question, Reply, add_checked, first_that_ends, require_same_text, same_text
+from afina.export.proof import (
+    Checked,
+    Proof,
+    Question,
+    Reply,
+    add_checked,
+    checked_case,
+    first_that_ends,
+    not_asked,
+    require_same_text,
+)
 from afina.infer.llama import LlamaServer
 
 
@@ -58,8 +68,8 @@ def check_case(server: LlamaServer, question: Question, bos: str | None) -> Chec
         got = server.render(question.messages, question.tools)
         ids = server.prompt_ids(question.messages, question.tools)
     except ServiceError as error:
-        return Checked(question.case, question.asked, None, 0, same_tokens=False, remark=error.what)
-    return Checked(question.case, question.asked, same_text(question, got, bos), len(ids), same_tokens=tuple(ids) == question.ids)
+        return not_asked(question, error.what, is_fault=True)
+    return checked_case(question, got, len(ids), bos, same_tokens=tuple(ids) == question.ids)
 
 
 def _require_same_ids(question: Question, got: Sequence[int]) -> None:

@@ -112,7 +112,7 @@ class Encoders:
 
     def __init__(self, weights: MergedWeights, importance: Mapping[str, Float32], count: int) -> None:
         adapter = weights.adapter_folder and str(weights.adapter_folder)
-        told = {"base": str(weights.base_folder), "adapter": adapter, "rounded": sorted(weights.rounded)}
+        told = {"base": str(weights.folder), "adapter": adapter, "rounded": sorted(weights.rounded)}
         parts = [
             json.dumps(told).encode(),
             *(part for name, values in importance.items() for part in (name.encode(), values.tobytes())),

@@ -17,7 +17,7 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 
-from afina.core.files import require_disk
+from afina.core.files import require_disk, told_when_full
 from afina.core.translation import _
 from afina.core.units import KIB
 from afina.data.render import Renderer
@@ -115,15 +115,17 @@ def write_gguf(
     """Writes the model to ``path``, whole or not at all, and returns what stands in it.
 
     ``importance``: for a GGUF's tensor how much an error in each of its columns counts (``importance.py``). Raises ResourceError
-    before anything is written where the disk has no room, DataError for a number that is none (NaN) or too large.
+    where the disk has no room, known before anything is written unless others fill it, DataError for a number that is none (NaN)
+    or too large.
     """
     plan = plan_gguf(base, weights, Renderer.build(template, tokenizer), kind, name, importance=importance)
     require_disk(path.parent, bytes_of_file(plan), _("the file {name}").format(name=path.name))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _write_head(temporary, plan)
-        _append_tensors(temporary, plan, weights, importance or {}, progress)
+        with told_when_full(path):
+            _write_head(temporary, plan)
+            _append_tensors(temporary, plan, weights, importance or {}, progress)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -179,10 +181,14 @@ def _append_tensors(
         for tensor in plan.tensors:
             for data in _data(tensor, plan, encoded):
                 file.write(data)
-            file.write(bytes(_padded(tensor.nbytes) - tensor.nbytes))
-            written += _padded(tensor.nbytes)
-            if progress is not None:
-                progress(written, plan.data_bytes)
+                written += len(data)
+                if progress is not None:
+                    progress(written, plan.data_bytes)
+            padding = _padded(tensor.nbytes) - tensor.nbytes
+            file.write(bytes(padding))
+            written += padding
+        if progress is not None:
+            progress(written, plan.data_bytes)
         file.flush()
         os.fsync(file.fileno())
 

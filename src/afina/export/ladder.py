@@ -13,7 +13,7 @@ base, or of the rounded base where that is less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from afina.data.render import Row
 from afina.infer.llama import LlamaServer
 from afina.measure.intervals import Interval, mean_interval
+from afina.model.streamed import Passage
 
 ROWS, PLACES = 48, 8  # rows that are asked, and places of each
 TOP = 256  # likeliest tokens that are asked for; the rest counts as one
@@ -32,18 +33,11 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A row and the places in it whose token is predicted."""
-
-    ids: tuple[int, ...]
-    places: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Told:
     """What one model says at all places, row by row: the loss of each place's token, and all that is needed to compare.
 
-    ``ids`` and ``logs``: (K,) tokens and their log-probabilities at each place; all tokens where it ``is_whole``.
+    ``ids`` and ``logs``: (K,) tokens and their log-probabilities at each place; all tokens where it ``is_whole``; none where
+    nothing but the losses was kept.
     """
 
     losses: tuple[Floats, ...]
@@ -72,18 +66,20 @@ def choose_passages(rows: Sequence[Row]) -> list[Passage]:
     for row in chosen:
         trained = [place for place, is_trained in enumerate(row.trained) if is_trained and place]
         picked = np.linspace(0, len(trained) - 1, min(PLACES, len(trained))).round().astype(int)
-        passages.append(Passage(tuple(row.ids), tuple(trained[number] for number in dict.fromkeys(picked.tolist()))))
+        places = tuple(trained[number] for number in dict.fromkeys(picked.tolist()))
+        passages.append(Passage(tuple(row.ids[: places[-1] + 1]), places))
     return passages
 
 
-def told_by_torch(logs: Sequence[NDArray[np.float32]], passages: Sequence[Passage]) -> Told:
-    """From log-probabilities of the whole vocabulary, (N, V) for each passage."""
-    every = np.arange(logs[0].shape[1])
-    losses, at_places = [], []
+def told_by_torch(logs: Iterable[NDArray[np.float32]], passages: Sequence[Passage], *, keep: bool = True) -> Told:
+    """From log-probabilities of the whole vocabulary, (N, V) for each passage; without ``keep`` only the losses stay."""
+    losses: list[Floats] = []
+    at_places: list[NDArray[np.float32]] = []
     for passage, values in zip(passages, logs, strict=True):
         targets = [passage.ids[place] for place in passage.places]
         losses.append(-values[np.arange(len(targets)), targets].astype(np.float64))
-        at_places += list(values)
+        at_places += list(values) if keep else []
+    every = np.arange(len(at_places[0]) if keep else 0)
     return Told(tuple(losses), (every,) * len(at_places), tuple(at_places), is_whole=True)
 
 

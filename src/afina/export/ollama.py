@@ -23,9 +23,10 @@ from afina.export.proof import (
     Question,
     Reply,
     add_checked,
+    checked_case,
     first_that_ends,
+    not_asked,
     require_same_text,
-    same_text,
 )
 from afina.infer.ollama import Ollama
 
@@ -76,7 +77,11 @@ def deploy_to_ollama(
         _require_kept(ollama, version, context, system)
         compared = [_compare_text(ollama, version, question, system, bos) for question in questions]
         proof = first_that_ends(
-            questions, lambda question, limit: _ask(ollama, version, question, system, limit), max_new_tokens, expected
+            questions,
+            lambda question, limit: _ask(ollama, version, question, system, limit),
+            max_new_tokens,
+            expected,
+            told_text=all(compared),
         )
         checked = [_check(ollama, version, question, system, bos) for question in hard]
     except BaseException:
@@ -205,21 +210,13 @@ def _check(ollama: Ollama, model: str, question: Question, system: str | None, b
     """How the served model reads a hard case. One without a system message gets the model's own, if it has one."""
     wants_system = system is not None and question.messages[0].role != "system"
     if wants_system:
-        return Checked(
-            question.case, question.asked, None, 0, same_tokens=True, remark=_("not asked: the model brings a system message")
-        )
+        return not_asked(question, _("not asked: the model brings a system message"), is_fault=False)
     try:
         got = ollama.rendered(model, question.messages, question.tools)
         answer = ollama.chat(model, question.messages, 8, question.tools)
     except ServiceError as error:
-        return Checked(question.case, question.asked, None, 0, same_tokens=False, remark=error.what)
-    return Checked(
-        question.case,
-        question.asked,
-        None if got is None else same_text(question, got, bos),
-        answer.prompt_tokens,
-        same_tokens=answer.prompt_tokens == len(question.ids),
-    )
+        return not_asked(question, error.what, is_fault=True)
+    return checked_case(question, got, answer.prompt_tokens, bos, same_tokens=answer.prompt_tokens == len(question.ids))
 
 
 def _ask(ollama: Ollama, model: str, question: Question, system: str | None, max_new_tokens: int) -> Reply:

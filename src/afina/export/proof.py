@@ -47,18 +47,29 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Parting:
+    """Where a text parts from that of training: after ``place`` characters, both of them from a little before it on."""
+
+    place: int
+    wanted: str
+    got: str
+
+
+@dataclass(frozen=True)
 class Checked:
     """What came of a question: whether text and tokens were those of training (None: not told), and the largest difference of a
-    first token's log-probability (None: not told, or a hard case).
+    first token's log-probability (None: not told, or a hard case). ``parting``: where the text is another one.
     """
 
     case: str
     question: str
     same_text: bool | None
     tokens: int
+    wanted_tokens: int
     same_tokens: bool
     difference: float | None = None
     remark: str = ""
+    parting: Parting | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,11 @@ def hard_cases(renderer: Renderer, limit: int) -> list[Question]:
     return found
 
 
+def largest_difference(kind: Kind) -> float:
+    """Of a first token's log-probability, that is still rounding."""
+    return LARGEST_DIFFERENCE.get(kind, LARGEST_ROUNDED_DIFFERENCE)
+
+
 def first_difference(here: Mapping[bytes, float], there: Mapping[bytes, float], kind: Kind, question: Question) -> float | None:
     """How far the log-probabilities of the likeliest first tokens are off; None where nothing was told.
 
@@ -152,7 +168,7 @@ def first_difference(here: Mapping[bytes, float], there: Mapping[bytes, float], 
     likeliest = sorted(here, key=lambda token: -here[token])[:_COMPARED]
     missing = [token for token in likeliest if token not in there]
     difference = max((abs(here[token] - there[token]) for token in likeliest if token in there), default=float("inf"))
-    largest = LARGEST_DIFFERENCE.get(kind, LARGEST_ROUNDED_DIFFERENCE)
+    largest = largest_difference(kind)
     if difference > largest or len(missing) > 1:
         raise QualityError(
             _(
@@ -164,21 +180,23 @@ def first_difference(here: Mapping[bytes, float], there: Mapping[bytes, float], 
     return difference
 
 
-def same_text(question: Question, got: str, bos: str | None) -> bool:
-    """Whether ``got`` is the text of training, a BOS that the tokenizer adds aside."""
-    return question.text in (got, (bos or "") + got)
+def parting(question: Question, got: str, bos: str | None) -> Parting | None:
+    """Where ``got`` parts from the text of training, a BOS that the tokenizer adds aside; None where it is the same."""
+    if question.text in (got, (bos or "") + got):
+        return None
+    place = next((n for n, pair in enumerate(zip(question.text, got, strict=False)) if pair[0] != pair[1]), None)
+    place = min(len(question.text), len(got)) if place is None else place
+    start = max(0, place - _SHOWN)
+    return Parting(place, question.text[start : place + _SHOWN], got[start : place + _SHOWN])
 
 
 def require_same_text(question: Question, got: str, bos: str | None) -> None:
     """QualityError where the served model reads another text than in training (a BOS that its tokenizer adds aside)."""
-    if same_text(question, got, bos):
+    if (found := parting(question, got, bos)) is None:
         return
-    place = next((n for n, pair in enumerate(zip(question.text, got, strict=False)) if pair[0] != pair[1]), 0)
-    place = place or min(len(question.text), len(got))
-    start = max(0, place - _SHOWN)
     raise QualityError(
         _("the served model would read another text than in training; they part at character {place}:\n{want!r}\n{got!r}").format(
-            place=place, want=question.text[start : place + _SHOWN], got=got[start : place + _SHOWN]
+            place=found.place, want=found.wanted, got=found.got
         ),
         fix=_("report it with the chat template of the base; until then: --set deploy.to=embedded"),
     )
@@ -202,9 +220,10 @@ def first_that_ends(
     expected: Expected | None = None,
     *,
     must_end: bool = True,
+    told_text: bool = True,
 ) -> Proof:
     """The first answer that ends by itself, else the last one where none need end. Every question is asked, those after
-    it for a few tokens only.
+    it for a few tokens only. ``told_text``: whether their texts were compared before, and were the same.
 
     QualityError where none does and one must, for such a model would talk on for ever; and where one is read otherwise than in
     training, or where first words are less or more likely than is ``expected``.
@@ -215,7 +234,17 @@ def first_that_ends(
         reply = ask(question, _FEW if any(proof.ended for proof in proofs) else max_new_tokens)
         require_same_count(question, reply.prompt_tokens)
         difference = first_difference(expected.first(question), reply.first, expected.kind, question) if expected else None
-        checked.append(Checked(question.case, question.asked, True, reply.prompt_tokens, same_tokens=True, difference=difference))
+        checked.append(
+            Checked(
+                question.case,
+                question.asked,
+                True if told_text else None,
+                reply.prompt_tokens,
+                len(question.ids),
+                same_tokens=True,
+                difference=difference,
+            )
+        )
         proofs.append(Proof(question.asked, reply.text, reply.answer_tokens, reply.seconds, ended=reply.finish == "stop"))
     ending = next((proof for proof in proofs if proof.ended), None)
     if ending is None and must_end:
@@ -224,6 +253,25 @@ def first_that_ends(
             fix=_("train longer (train.epochs), or allow longer answers (compare.max_new_tokens)"),
         )
     return add_checked(ending or proofs[-1], checked)
+
+
+def checked_case(question: Question, got: str | None, tokens: int, bos: str | None, *, same_tokens: bool) -> Checked:
+    """What came of a hard case whose text the server told, if it did."""
+    found = None if got is None else parting(question, got, bos)
+    return Checked(
+        question.case,
+        question.asked,
+        None if got is None else found is None,
+        tokens,
+        len(question.ids),
+        same_tokens=same_tokens,
+        parting=found,
+    )
+
+
+def not_asked(question: Question, remark: str, *, is_fault: bool) -> Checked:
+    """A hard case that got no answer, and why."""
+    return Checked(question.case, question.asked, None, 0, len(question.ids), same_tokens=not is_fault, remark=remark)
 
 
 def add_checked(proof: Proof, checked: Sequence[Checked]) -> Proof:

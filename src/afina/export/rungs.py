@@ -10,6 +10,8 @@ from afina.core.translation import _
 from afina.core.units import format_bytes, format_share
 from afina.measure.intervals import Interval
 
+WITH_ADAPTER = " + adapter"  # behind the type of the base that an adapter's own file is put beside
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -62,6 +64,8 @@ class Rung:
             "adapter on nf4": _("adapter on NF4"),
             "adapter on int8": _("adapter on int8"),
         }
+        if self.step.endswith(WITH_ADAPTER):
+            return _("{kind} base, adapter file").format(kind=self.step.removesuffix(WITH_ADAPTER))
         return titles.get(self.step, self.step)
 
 

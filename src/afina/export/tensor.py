@@ -53,3 +53,10 @@ def interleave_halves(rows: Float32, head_rows: int) -> Float32:
     heads = rows.shape[0] // head_rows
     pairs = rows.reshape(heads, 2, head_rows // 2, *rows.shape[1:]).swapaxes(1, 2)
     return np.ascontiguousarray(pairs).reshape(rows.shape)
+
+
+def separate_halves(rows: Float32, head_rows: int) -> Float32:
+    """The way back from ``interleave_halves``."""
+    heads = rows.shape[0] // head_rows
+    halves = rows.reshape(heads, head_rows // 2, 2, *rows.shape[1:]).swapaxes(1, 2)
+    return np.ascontiguousarray(halves).reshape(rows.shape)

@@ -46,7 +46,8 @@ class LlamaServer:
     ``context``: tokens of prompt and answer together (llama.cpp rounds up to 256). ``exact``: on the CPU, float32 cache, no flash
     attention and nothing reused between requests, so that the tokens can be compared with torch's. ``name`` is what clients call
     the model. ``slots``: conversations at a time, each with the whole context. ``port`` 0 takes a free one. ``timeout_s`` is for
-    one answer, or for one piece of a streamed one. ``embeddings``: it gives vectors and no answers.
+    one answer, or for one piece of a streamed one. ``adapter``: a LoRA adapter's GGUF to put beside the file's weights.
+    ``embeddings``: it gives vectors and no answers.
 
     Raises ResourceError for a port in use or a missing library, DataError for a file that llama.cpp refuses and for a
     conversation that does not fit, ServiceError for a crash or a timeout, with the last lines of the child's log.
@@ -66,6 +67,7 @@ class LlamaServer:
         threads: int = 0,
         slots: int = 1,
         timeout_s: float = 600.0,
+        adapter: Path | None = None,
         embeddings: bool = False,
     ) -> None:
         self.gguf = gguf
@@ -85,6 +87,7 @@ class LlamaServer:
             "--name",
             name,
             *(["--exact"] if exact else []),
+            *(["--adapter", str(adapter)] if adapter else []),
             *(["--embeddings"] if embeddings else []),
         ]
         self._port = port

@@ -65,6 +65,8 @@ def _parameters(xllamacpp: Any, options: argparse.Namespace) -> Any:  # a native
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(options.gguf)
     parameters.model_alias = {options.name}
+    if options.adapter:
+        parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(options.adapter), 1.0)]
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = options.port
     parameters.n_ctx = options.context * options.slots
@@ -105,6 +107,7 @@ def _says_how_to_pool(path: Path) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m afina.infer.llama_child", description=__doc__)
     parser.add_argument("--gguf", type=Path, required=True)
+    parser.add_argument("--adapter", type=Path, help="a LoRA adapter's GGUF to put beside the file's weights")
     parser.add_argument("--context", type=int, required=True, help="tokens of prompt and answer together")
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +21,7 @@ from afina.model.base import Base
 from afina.model.frozen import FrozenLinear, Kind
 from afina.model.lora import put_lora, quantize_linear, target_names
 from afina.model.nf4 import require_nf4
-from afina.model.weights import Checkpoint
+from afina.model.weights import Checkpoint, Weights
 
 # Below this many parameters the CPU's float32 is as fast as its bfloat16 (measured on two Zen 4 cores), and more exact.
 _SMALL_PARAMETERS = 20_000_000
@@ -106,17 +107,16 @@ def load_model(
     files and float32 computation that is half the memory and the same numbers. ``attention`` names one of transformers' own;
     left out, the fast one that the family can use. Weights are read one by one: a quantized model is never there in full.
     """
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     if quantize == "nf4":
         require_nf4(device)
     implementation = attention or choose_attention(base.family)
     checkpoint = Checkpoint(base.folder)
-    model = _without_weights(base, dtype, implementation)
+    model = without_weights(base, dtype, implementation)
     wanted = dict(model.named_parameters())  # a tied one under its first name
     _require_shapes(checkpoint, wanted)
     if wanted.keys() <= set(checkpoint.names()):
-        _fill(model, checkpoint, wanted, dtype, device, quantize, storage)
+        fill(model, partial(_tensor, checkpoint), wanted, dtype, device, quantize, storage)
+        model.tie_weights()
     else:  # transformers knows older names of the weights
         model = _by_transformers(base, dtype, implementation)
         if quantize != "none":
@@ -139,7 +139,10 @@ class _EmptyOnMeta(TorchFunctionMode):
         return function(*args, **(kwargs or {}) | ({"device": "meta"} if function is torch.empty else {}))
 
 
-def _without_weights(base: Base, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+def without_weights(base: Base, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    """The base's modules; their parameters take no memory. Raises DataError where transformers does not know it."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False, local_files_only=True)
         with _EmptyOnMeta():
@@ -165,13 +168,17 @@ def _by_transformers(base: Base, dtype: torch.dtype, attention: str) -> PreTrain
     model: PreTrainedModel
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
-        raise DataError(
-            _("{folder} lacks {count} weights that config.json asks for: {names}").format(
-                folder=base.folder, count=len(missing), names=", ".join(missing[:3])
-            ),
-            fix=_("take config.json and *.safetensors of the same model: download it again"),
-        )
+        raise _lacking(base.folder, missing)
     return model
+
+
+def _lacking(folder: Path, names: Sequence[str]) -> DataError:
+    return DataError(
+        _("{folder} lacks {count} weights that config.json asks for: {names}").format(
+            folder=folder, count=len(names), names=", ".join(names[:3])
+        ),
+        fix=_("take config.json and *.safetensors of the same model: download it again"),
+    )
 
 
 def _not_loaded(base: Base, error: Exception) -> DataError:
@@ -181,7 +188,7 @@ def _not_loaded(base: Base, error: Exception) -> DataError:
     )
 
 
-def _require_shapes(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> None:
+def _require_shapes(checkpoint: Weights, wanted: Mapping[str, Tensor]) -> None:
     """Raises DataError for the first weight that has another shape in the files than by the configuration."""
     for name in set(checkpoint.names()) & wanted.keys():
         if checkpoint.shape(name) != tuple(wanted[name].shape):
@@ -193,9 +200,16 @@ def _require_shapes(checkpoint: Checkpoint, wanted: Mapping[str, Tensor]) -> Non
             )
 
 
-def _fill(
+def require_all(weights: Weights, wanted: Mapping[str, Tensor]) -> None:
+    """Raises DataError where one of the weights ``wanted`` is not there under its name, or has another shape."""
+    _require_shapes(weights, wanted)
+    if missing := sorted(wanted.keys() - set(weights.names())):
+        raise _lacking(weights.folder, missing)
+
+
+def fill(
     model: PreTrainedModel,
-    checkpoint: Checkpoint,
+    read: Callable[[str], Tensor],
     names: Iterable[str],
     dtype: torch.dtype,
     device: torch.device,
@@ -206,7 +220,7 @@ def _fill(
     inner = set(target_names(model, "all-linear"))
     for name in names:
         owner_name, _dot, child = name.rpartition(".")
-        tensor = _tensor(checkpoint, name)
+        tensor = read(name)
         kind: Kind = "dense" if quantize == "none" else quantize
         if child == "weight" and owner_name in inner and (kind != "dense" or tensor.dtype == storage != dtype):
             linear = FrozenLinear(tensor.to(device), kind, model.get_submodule(owner_name).bias)  # type: ignore[arg-type]
@@ -214,7 +228,6 @@ def _fill(
             setattr(model.get_submodule(parent), last, linear)
         else:
             setattr(model.get_submodule(owner_name), child, nn.Parameter(tensor.to(device, dtype), requires_grad=False))
-    model.tie_weights()
 
 
 def _tensor(checkpoint: Checkpoint, name: str) -> Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -183,8 +183,13 @@ def put_lora(model: nn.Module, files: AdapterFiles) -> None:
     """Puts a saved adapter on ``model``, frozen. Raises DataError where one of its tensors fits no layer: an adapter that does
     nothing is a bug.
     """
-    tensors = load_file(files.weights_path)
     layers = dict(model.named_modules())
+    with safe_open(files.weights_path, framework="pt") as tensors:
+        _put_tensors(model, layers, files, tensors)
+    model.requires_grad_(False)
+
+
+def _put_tensors(model: nn.Module, layers: Mapping[str, nn.Module], files: AdapterFiles, tensors: Any) -> None:
     for weight_name, (a_name, b_name) in files.pairs.items():
         name = weight_name.removesuffix(".weight")
         if not isinstance(layers.get(name), AnyLinear):
@@ -195,10 +200,10 @@ def put_lora(model: nn.Module, files: AdapterFiles) -> None:
             layer.add_magnitude()
             saved += [(layer.magnitude, files.magnitudes[weight_name])] if layer.magnitude is not None else []
         for parameter, tensor_name in saved:
-            if parameter.shape != tensors[tensor_name].shape:
+            tensor = tensors.get_tensor(tensor_name)
+            if parameter.shape != tensor.shape:
                 raise _of_another_base(files, _("{name} has another shape").format(name=name))
-            parameter.data.copy_(tensors[tensor_name])
-    model.requires_grad_(False)
+            parameter.data.copy_(tensor)
 
 
 def _of_another_base(files: AdapterFiles, reason: str) -> DataError:

@@ -37,7 +37,8 @@ class MergedWeights:
             self._require_fit(self._adapter)
 
     @property
-    def base_folder(self) -> Path:
+    def folder(self) -> Path:
+        """That of the base."""
         return self._base.folder
 
     @property

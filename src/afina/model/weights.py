@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,16 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}  # else 1
 _MAX_HEADER_BYTES = 100_000_000
+
+
+class Weights(Protocol):
+    """Where a model's weights come from: a folder, or something that is made of one."""
+
+    @property
+    def folder(self) -> Path: ...
+    def names(self) -> list[str]: ...
+    def shape(self, name: str) -> tuple[int, ...]: ...
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Float32: ...
 
 
 @dataclass(frozen=True)

@@ -313,6 +313,8 @@ class Export(_Section):
     """The smallest file that keeps this share of what training gained, measured on held-out examples, is deployed."""
     imatrix: bool = False
     """Round with an importance matrix from the training examples: errors where they are felt least (types below q8_0)."""
+    adapter_file: bool = False
+    """Also write the LoRA adapter as a GGUF of its own, to put beside a file of the base (not with adapter.dora)."""
     check_prompts: Annotated[int, Field(ge=1)] = 8
     """Held-out prompts on which llama.cpp must give torch's greedy tokens."""
     check_tokens: Annotated[int, Field(ge=1)] = 48
@@ -351,6 +353,16 @@ class Recipe(_Section):
     compare: Compare = Compare()
     export: Export = Export()
     deploy: Deploy = Deploy()
+
+    @model_validator(mode="after")
+    def _has_an_adapter_that_stands_alone(self) -> Self:
+        if self.export.adapter_file and self.adapter.method == "full":
+            raise ValueError("export.adapter_file: adapter.method is full, which leaves no adapter; leave adapter_file out")
+        if self.export.adapter_file and self.adapter.dora:
+            raise ValueError(
+                "export.adapter_file: llama.cpp cannot put a DoRA adapter beside a base; leave adapter_file or dora out"
+            )
+        return self
 
     @classmethod
     def load(cls, path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:

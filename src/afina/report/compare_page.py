@@ -125,7 +125,7 @@ def _over(page: ComparePage) -> Markup:
         element(
             "figure",
             element("figcaption", _("{quality} over {cost}").format(quality=over.title, cost=over.axis), class_="soft"),
-            in_two_sizes(*(quality_over(over.dots, over.axis, 0.0, over.high, width, 260) for width in (460, 340))),
+            in_two_sizes(*(quality_over(over.dots, over.axis, over.high, width, 260) for width in (460, 340))),
             class_="drawn",
         )
         for over in page.over

@@ -129,7 +129,7 @@ def _powers(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     fine = [round(factor * 10.0**power, 10) for power in powers for factor in (1, 2, 5)]
     inside = [tick for tick in fine if low <= tick <= high]
-    return inside if len(inside) <= 6 else [tick for tick in inside if f"{tick:e}".startswith("1.0")]
+    return inside if len(inside) <= 8 else [tick for tick in inside if f"{tick:e}".startswith("1.0")]
 
 
 # ── the plots ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -195,16 +195,16 @@ def estimates(dots: Sequence[Estimate], low: float, high: float, grid: Sequence[
         return drawing(figure, "; ".join(dot.label for dot in dots), "estimates")
 
 
-def quality_over(dots: Sequence[tuple[float, Estimate]], axis: str, low: float, high: float, width: int, height: int) -> Markup:
+def quality_over(dots: Sequence[tuple[float, Estimate]], axis: str, high: float, width: int, height: int) -> Markup:
     """Each contender's value with its interval over a cost, on a logarithmic axis where the costs are far apart.
 
-    ``dots``: the cost and the value; ``axis`` names the cost; values lie between ``low`` and ``high``.
+    ``dots``: the cost and the value; ``axis`` names the cost; values lie between 0 and ``high``, shares where that is 1.
     """
     costs = [cost for cost, _dot in dots]
     is_wide = min(costs) > 0 and max(costs) > 20 * min(costs)
-    y_ticks = ticks(low, high, 4)
+    y_ticks = ticks(0, high, 4)
     with figure_of(width, height) as figure:
-        axes = axes_in(figure, left=46, right=24, top=12, bottom=44)
+        axes = axes_in(figure, left=52, right=24, top=12, bottom=44)
         axes.set(ylim=(y_ticks[0], y_ticks[-1]))
         right = 2 * max(costs) if is_wide else 1.12 * max(costs) or 1.0
         if is_wide:
@@ -213,11 +213,11 @@ def quality_over(dots: Sequence[tuple[float, Estimate]], axis: str, low: float, 
         x_ticks = _powers(min(costs) / 2, right) if is_wide else [tick for tick in ticks(0, right, 4) if tick <= right]
         axes.set_xticks(x_ticks, map(number, x_ticks))
         axes.minorticks_off()
-        axes.set_yticks(y_ticks, map(number, y_ticks))
+        axes.set_yticks(y_ticks, [f"{100 * tick:.0f} %" if high == 1 else number(tick) for tick in y_ticks])
         axes.text(1, -38 / (height - 56), axis, transform=axes.transAxes, ha="right", color=SOFT)
         for cost, dot in dots:
             shape = SHAPES[dot.mark]
-            bottom, value, top = (min(max(end, low), high) for end in (dot.low, dot.value, dot.high))
+            bottom, value, top = (min(max(end, 0.0), high) for end in (dot.low, dot.value, dot.high))
             axes.plot((cost, cost), (bottom, top), color=shape.colour, linewidth=2, clip_on=False, gid=f"{dot.mark} whisker")
             axes.plot(
                 *(cost, value, shape.marker),

@@ -229,7 +229,8 @@ footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line
   .sides th, .stages th { margin-bottom: .5rem; }
   .ladder .plot { grid-column: 1 / -1; min-width: 0; padding: 0 1rem .6rem; }
   .stages .bars { margin-bottom: .4rem; }
-  td[data-title]::before { content: attr(data-title); display: block; color: var(--soft); font-size: .78rem; }
+  td[data-title]::before { content: attr(data-title); display: block; color: var(--soft); font-size: .78rem;
+    white-space: normal; }
   .measures .number .soft { white-space: normal; }
   .stages td:last-child { grid-column: span 2; }
   .bars-of th[scope=row] { width: 35%; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from afina import __version__
 from afina.core.errors import DataError, QualityError, RecipeError, ServiceError
 from afina.core.events import Events, Progress
-from afina.core.files import sha256_of, write_atomic, write_json
+from afina.core.files import read_json, sha256_of, write_atomic, write_json
 from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
 from afina.core.units import MIB, format_bytes, format_share
@@ -24,15 +25,17 @@ from afina.infer.ollama import Ollama, address_of, find_ollama
 from afina.model.base import Base, resolve_base
 from afina.recipe.kinds import KINDS, Kind
 from afina.recipe.recipe import Recipe
+from afina.report.proof_page import draw
 from afina.stages import fingerprint
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import build_renderer
+from afina.stages.proof_summary import page
 from afina.stages.stage import Outcome, StageWork, run_stage
 
 NAME = "deploy"
 EXPORT = "export"
 EMBEDDED = "embedded"
-PROOF, MODELFILE = "proof.json", "Modelfile"
+PROOF, PAGE, MODELFILE = "proof.json", "proof.html", "Modelfile"
 AUTO_CONTEXT = 4096
 
 
@@ -69,6 +72,7 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
     _forget_if_gone(run, ollama, f"{name}:latest", events)
 
     def work(folder: Path) -> Outcome:
+        start = time.monotonic()
         _require_proved(gguf, exported)
         base = resolve_base(recipe.base, recipe.revision)
         renderer = build_renderer(recipe, base)
@@ -89,6 +93,7 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
                 )
                 events.warn(NAME, text.format(limit=limit))
             result, summary = _embedded_result(embedded.proof, gguf), _summary(embedded.proof, gguf.name)
+            ended = embedded.proof.ended
         else:
             licence = licence_text(base)
             with LlamaServer(gguf, context=context, log=log) as server:
@@ -111,11 +116,13 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
             if not model.text_compared:
                 events.info(NAME, _("this Ollama does not tell the text that its model reads; the tokens were counted instead"))
             result, summary = _ollama_result(model), _summary(model.proof, f"{model.latest} ({model.version})")
+            ended = model.proof.ended
         _tell_differing(result["checked"], events)
-        proved = exported.result["sha256"][kind_of(gguf)]
-        write_json(folder / PROOF, {"file": gguf.name, "sha256": proved, **result})
+        proof = _proof_record(recipe, gguf, context, exported, result, ended, time.monotonic() - start)
+        write_json(folder / PROOF, proof)
+        write_atomic(folder / PAGE, draw(page(read_json(folder / PROOF))))
         write_atomic(folder / MODELFILE, modelfile(f"../{EXPORT}/{gguf.name}", context, recipe.system, licence_text(base)))
-        return Outcome(result, [log, folder / PROOF, folder / MODELFILE], summary)
+        return Outcome(result, [log, folder / PROOF, folder / PAGE, folder / MODELFILE], summary)
 
     where = f"Ollama {ollama.version()}, {ollama.address}" if ollama else _("the embedded llama.cpp")
     manifest = run_stage(
@@ -142,6 +149,28 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
         chat=f"ollama run {name}" if ollama else f"afina chat {recipe.name}",
         serve=f"afina serve {recipe.name}",
     )
+
+
+def _proof_record(
+    recipe: Recipe, gguf: Path, context: int, exported: Manifest, result: Mapping[str, Any], ended: bool, seconds: float
+) -> dict[str, Any]:
+    """What ``proof.json`` keeps: the file by its hash, what export proved of it, and what was asked where it is served."""
+    kind, proved = kind_of(gguf), exported.result
+    told = ("compared", "prompts", "tokens", "near_ties", "early_ends", "conversations", "untidy")
+    return {
+        "afina": __version__,
+        "name": recipe.name,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 2),
+        "file": gguf.name,
+        "kind": kind,
+        "bytes": gguf.stat().st_size,
+        "sha256": proved["sha256"][kind],
+        "export": {"worst_error": proved["worst_error"][kind], **{name: proved[name] for name in told}},
+        "context": context,
+        "ended": ended,
+        **result,
+    }
 
 
 def kind_of(gguf: Path) -> Kind:
@@ -333,7 +362,7 @@ def _tell_differing(checked: Sequence[Mapping[str, Any]], events: Events) -> Non
     differing = [check["case"] for check in checked if not check["same_tokens"] or check["same_text"] is False]
     if differing:
         text = _("read otherwise than in training: {cases} (see {file}); do not rely on such questions")
-        events.warn(NAME, text.format(cases=", ".join(differing), file=f"{NAME}/{PROOF}"))
+        events.warn(NAME, text.format(cases=", ".join(differing), file=f"{NAME}/{PAGE}"))
 
 
 def _rate(proof: Proof) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from afina import __version__
 from afina.core.errors import DataError, QualityError, ResourceError
@@ -23,16 +24,20 @@ from afina.data.conversation import Conversation
 from afina.data.render import Renderer, Row
 from afina.data.store import load_conversations, load_rows
 from afina.data.tokenizer import Tokenizer
+from afina.export.adapter_file import write_adapter_file
 from afina.export.check import (
     NEAR_TIE,
     ChoiceCheck,
     NearTie,
-    Reference,
+    Said,
     check_choices,
     check_ending,
+    check_merging,
     check_numbers,
     check_reading,
-    refer,
+    judge,
+    listen,
+    near_tie,
 )
 from afina.export.encode import has_native_kernel
 from afina.export.gguf import FilePlan, OnBytes, bytes_of_file, plan_gguf, write_gguf
@@ -40,29 +45,30 @@ from afina.export.importance import importance_of
 from afina.export.kernels import NATIVE_ONLY
 from afina.export.ladder import smallest_that_keeps
 from afina.export.rungs import Rung, aligned, records
+from afina.export.written import WrittenWeights
 from afina.infer.llama import LlamaServer
-from afina.infer.torch_local import TorchEngine
 from afina.model.base import Base, describe, resolve_base
-from afina.model.load import choose_device, load_model
+from afina.model.load import choose_device
 from afina.model.merge import MergedWeights
+from afina.model.streamed import OnLayer, Passage, StreamedModel
+from afina.model.streamed import bytes_needed as memory_needed
 from afina.model.weights import Checkpoint, Float32
 from afina.recipe.kinds import KINDS, Kind
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
-from afina.stages.ladder import Subject, Torch, ask_torch, rung_of_file, rungs_of_torch
+from afina.stages.ladder import Subject, Torch, ask_torch, rung_of_adapter, rung_of_file, rungs_of_torch
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
-from afina.stages.tuned import tuned_model
+from afina.stages.tuned import Tuned, tuned_model
 from afina.train.loop import STAGE as TRAIN
 
 NAME = "export"
 READ_CONVERSATIONS = 64  # held-out conversations whose tokens are compared
 ASKED_TO_END = 3  # prompts that a file may try until one answer ends by itself
 SERVED_CONTEXT = 4096
+_ADAPTER_ALLOWED = 0.01  # nats a place by which an adapter beside a rounded base may be off, besides twice what the file is off
 NEEDS_NONE: tuple[Kind, ...] = ("f32", "f16", "bf16", "q8_0")  # types that an importance matrix does not change
-_SIXTEEN_BITS = {"BF16": torch.bfloat16, "F16": torch.float16}
-TEMPORARY: Kind = "f16"  # written, checked and deleted where no other file can be compared token by token
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,8 @@ class ExportResult:
     ``near_ties``: places where rounding decided between two tokens; ``early_ends``: answers that llama.cpp ends at a token whose
     name it knows; ``untidy``: conversations with unusual blanks or accents, which llama.cpp reads as other tokens.
     ``ladder``: what held-out examples cost at each step (``ladder.Rung``); ``merged_onto``: the weights that the adapter was
-    worked into; ``chosen``: the type that is deployed, None where no file keeps enough of the gain.
+    worked into; ``chosen``: the type that is deployed, None where no file keeps enough of the gain; ``adapter_file``: name, bytes
+    and hash of the adapter's own file, where the recipe wants one.
     """
 
     files: dict[str, Path]
@@ -92,6 +99,7 @@ class ExportResult:
     ladder: list[dict[str, Any]]
     merged_onto: str
     chosen: str | None
+    adapter_file: dict[str, Any] | None = None
 
 
 def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
@@ -105,36 +113,38 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     renderer = build_renderer(recipe, base)
     tuned = tuned_model(base, run)
     weights = MergedWeights(Checkpoint(tuned.base.folder), tuned.adapter)
-    plans = {kind: plan_gguf(tuned.base, weights, renderer, kind, recipe.name) for kind in kinds(recipe)}
+    plans = {kind: plan_gguf(tuned.base, weights, renderer, kind, recipe.name) for kind in _kinds(recipe)}
     require_kernels(recipe)
     held_out = load_conversations(run.stage(PREPARE), "test")
     asked = choose_prompts(held_out, renderer, recipe.export.check_prompts, base.context - recipe.export.check_tokens)
     quantize = recipe.adapter.quantize if tuned.adapter else "none"
 
     def work(folder: Path) -> Outcome:
-        subject = Subject(base, tuned.base, tuned.adapter, quantize, _device(recipe, weights), _storage(weights))
+        rows = load_rows(run.stage(PREPARE), "test")
+        subject = Subject(
+            base, tuned.base, tuned.adapter, quantize, _device(recipe, tuned.base, rows), folder, _layer_progress(events)
+        )
         largest = max(map(bytes_of_file, plans.values()))  # of the base in one type after the other, to be measured beside it
         require_disk(folder, _bytes(plans) + largest, _("the GGUF files of {name}").format(name=recipe.name))
         for note in next(iter(plans.values())).layout.notes:
             events.warn(NAME, note)
-        torch_says = ask_torch(subject, load_rows(run.stage(PREPARE), "test"))
+        torch_says = ask_torch(subject, rows)
         rounded = _block_matrices(plans) if torch_says.onto == "nf4" else ()
         merged = MergedWeights(Checkpoint(tuned.base.folder), tuned.adapter, rounded)
         importance = _importance(subject, load_rows(run.stage(PREPARE), "train"), plans, events) if recipe.export.imatrix else {}
+        beside = folder / adapter_name(recipe) if recipe.export.adapter_file else None
         model = _Model(recipe, subject, "nf4" if rounded else "none", renderer, merged, plans, importance)
         paths = {kind: folder / file_name(recipe, kind) for kind in plans}
-        kept = {kind: path for kind, path in paths.items() if kind in recipe.export.types}
-        try:
-            result = _write(model, paths, events) | _prove(model, paths, held_out, asked, events)
-            rungs = _climb(model, torch_says, paths, events)
-        finally:
-            for path in paths.keys() - kept.keys():
-                paths[path].unlink(missing_ok=True)
-        result["sizes"] = {kind: path.stat().st_size for kind, path in kept.items()}
-        result["sha256"] = {kind: sha256_of(path) for kind, path in kept.items()}
+        result = _write(model, paths, events) | _prove(model, paths, held_out, asked, events)
+        if beside is not None:
+            write_adapter_file(beside, folder=_adapter(tuned), layout=next(iter(plans.values())).layout, name=recipe.name)
+        rungs = _climb(model, torch_says, paths, beside, events)
+        result["sizes"] = {kind: path.stat().st_size for kind, path in paths.items()}
+        result["sha256"] = {kind: sha256_of(path) for kind, path in paths.items()}
         result["ladder"], result["merged_onto"] = records(rungs), torch_says.onto
         result["chosen"] = _choose(recipe, rungs, result["sizes"], events)
-        return Outcome(result, list(kept.values()), _summary(result))
+        result["adapter_file"] = beside and _record_of(beside)
+        return Outcome(result, [*paths.values(), *([beside] if beside else [])], _summary(result))
 
     manifest = run_stage(
         run,
@@ -168,17 +178,15 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
 def bytes_needed(recipe: Recipe, base: Base) -> int:
     """Disk that the files will take, known before training. Raises DataError where llama.cpp could not read this base."""
     renderer, weights = build_renderer(recipe, base), MergedWeights(Checkpoint(base.folder))
-    return _bytes({kind: plan_gguf(base, weights, renderer, kind, recipe.name) for kind in kinds(recipe)})
-
-
-def kinds(recipe: Recipe) -> tuple[Kind, ...]:
-    """The types that are written: the recipe's, and one that can be compared token by token where there is none among them."""
-    wanted: tuple[Kind, ...] = tuple(dict.fromkeys(recipe.export.types))
-    return wanted if any(kind in NEAR_TIE for kind in wanted) else (*wanted, TEMPORARY)
+    return _bytes({kind: plan_gguf(base, weights, renderer, kind, recipe.name) for kind in _kinds(recipe)})
 
 
 def file_name(recipe: Recipe, kind: str) -> str:
     return f"{recipe.name}-{kind}.gguf"
+
+
+def adapter_name(recipe: Recipe) -> str:
+    return f"{recipe.name}-adapter.gguf"
 
 
 def choose_prompts(held_out: Sequence[Conversation], renderer: Renderer, count: int, room: int) -> list[Conversation]:
@@ -206,6 +214,10 @@ def require_kernels(recipe: Recipe) -> None:
         )
 
 
+def _kinds(recipe: Recipe) -> tuple[Kind, ...]:
+    return tuple(dict.fromkeys(recipe.export.types))
+
+
 @dataclass(frozen=True)
 class _Model:
     """What is exported, and how. ``onto``: the weights that the adapter is worked into."""
@@ -231,19 +243,14 @@ def _block_matrices(plans: dict[Kind, FilePlan]) -> list[str]:
 
 def _importance(subject: Subject, rows: Sequence[Row], plans: dict[Kind, FilePlan], events: Events) -> dict[str, Float32]:
     events.info(NAME, _("importance matrix from the training examples"))
-    torch_model = load_model(
-        subject.tuned,
-        dtype=torch.float32,
-        device=subject.device,
-        adapter=subject.adapter,
-        storage=subject.storage,
-        attention="eager",
-    )
-    return importance_of(torch_model, rows, next(iter(plans.values())).layout.tensors)
+    return importance_of(subject.tuned_model("none"), rows, next(iter(plans.values())).layout.tensors)
 
 
-def _climb(model: _Model, torch_says: Torch, paths: dict[Kind, Path], events: Events) -> list[Rung]:
-    """The rungs from the base to each file, the largest one first; each file's base is written, asked and deleted."""
+def _climb(model: _Model, torch_says: Torch, paths: dict[Kind, Path], beside: Path | None, events: Events) -> list[Rung]:
+    """The rungs from the base to each file, the largest one first; each file's base is written, asked and deleted.
+
+    ``beside``: the adapter's own file, which is asked with the largest of them.
+    """
     recipe, base = model.recipe, model.subject.base
     rungs = rungs_of_torch(torch_says, model.subject.quantize)
     order = sorted(paths, key=lambda kind: -bytes_of_file(model.plans[kind]))
@@ -272,6 +279,10 @@ def _climb(model: _Model, torch_says: Torch, paths: dict[Kind, Path], events: Ev
                     seed=recipe.data.split.seed,
                 )
             )
+            if beside is not None and not done:
+                allowed = _ADAPTER_ALLOWED + 2 * (rungs[-1].divergence or 0.0)
+                vocabulary = int(base.config["vocab_size"])
+                rungs.append(rung_of_adapter(torch_says, kind, rounded_base, beside, vocabulary, allowed))
         finally:
             rounded_base.unlink(missing_ok=True)
     events.emit(Progress(NAME, _("held-out examples"), len(order), len(order), _("files")))
@@ -320,7 +331,8 @@ def _write(model: _Model, paths: dict[Kind, Path], events: Events) -> dict[str, 
             progress=_byte_progress(path.name, events),
         )
         seconds[kind] = round(time.monotonic() - start, 2)
-        worst_error[kind] = check_numbers(path, plan, model.weights, _for_kind(model, kind)).worst_error
+        checked = _byte_progress(_("{file} read again").format(file=path.name), events)
+        worst_error[kind] = check_numbers(path, plan, model.weights, _for_kind(model, kind), checked).worst_error
     return {"seconds": seconds, "worst_error": worst_error}
 
 
@@ -329,21 +341,22 @@ def _prove(
 ) -> dict[str, Any]:
     """What each file reads and chooses, by llama.cpp, against our own."""
     recipe, stop_ids = model.recipe, next(iter(model.plans.values())).vocabulary.stop_ids
-    references = _references(model, asked, events)
-    context = max(len(reference.prompt_ids) for reference in references) + recipe.export.check_tokens + 1
-    choices: dict[str, ChoiceCheck] = {}
+    most = recipe.export.check_tokens
+    context = max(len(model.renderer.prompt_ids(talk.prompt, talk.tools)) for talk in asked) + most + 2
+    choices: dict[Kind, ChoiceCheck] = {}
     reading = None
-    for kind in (kind for kind in paths if kind in NEAR_TIE):
+    for kind in _compared(paths):
         with LlamaServer(paths[kind], context=context, exact=True) as server:
             reading = reading or check_reading(server, model.renderer, _spread(held_out, READ_CONVERSATIONS))
-            choices[kind] = check_choices(server, references, model.renderer.tokenizer, stop_ids, NEAR_TIE[kind])
-    assert reading is not None  # kinds() sees to it that one file can be compared
+            said = listen(server, model.renderer, asked, most, stop_ids)
+        choices[kind] = _judged(model, kind, paths[kind], said, stop_ids)
+    assert reading is not None  # one file at least is compared
     if reading.untidy:
         text = _("{count} of {all} held-out examples have unusual blanks or accents, which llama.cpp reads as other tokens")
         events.warn(NAME, text.format(count=reading.untidy, all=reading.conversations))
     return {
         "compared": list(choices),
-        "prompts": len(references),
+        "prompts": len(asked),
         "tokens": sum(choice.tokens for choice in choices.values()),
         "near_ties": [
             _record(kind, tie, model.renderer.tokenizer) for kind, choice in choices.items() for tie in choice.near_ties
@@ -355,29 +368,40 @@ def _prove(
     }
 
 
-def _references(model: _Model, asked: Sequence[Conversation], events: Events) -> list[Reference]:
-    """Torch's answers: the base in float32, the adapter beside it and not worked in. The model is gone from memory afterwards."""
-    torch_model = load_model(
-        model.base,
-        dtype=torch.float32,
-        device=model.subject.device,
-        adapter=model.subject.adapter,
-        quantize=model.onto,
-        storage=model.subject.storage,
-        attention="eager",  # the plain formula, and the only one that knows Gemma 2's soft caps
-    )
-    engine = TorchEngine(torch_model, model.renderer.tokenizer, model.renderer.template)
-    references = []
-    for reference in refer(engine, asked, model.recipe.export.check_tokens):
-        references.append(reference)
-        events.emit(Progress(NAME, _("torch's answers"), len(references), len(asked), _("prompts")))
-    return references
+def _compared(kinds: Iterable[Kind]) -> list[Kind]:
+    """The types whose files can be compared with the adapter beside its base; where there is none, the least rounded one."""
+    there = sorted(kinds, key=KINDS.index)
+    return [kind for kind in there if kind in NEAR_TIE] or there[:1]
+
+
+def _judged(model: _Model, kind: Kind, path: Path, said: Sequence[Said], stop_ids: Sequence[int]) -> ChoiceCheck:
+    """What torch finds of what llama.cpp said with a file.
+
+    A file of 16 bits or more is compared with the adapter beside the base, not worked in. Any other one is rounded too much for
+    that: then torch computes with the numbers of the file, and the adapter worked in is compared with the adapter beside.
+    """
+    passages = [one.passage for one in said]
+    beside = model.subject.tuned_model(model.onto)
+    if kind in NEAR_TIE:
+        reference = beside
+    else:
+        if model.subject.adapter is not None:
+            merged = model.subject.model_of(model.weights)
+            check_merging(_arrays(beside, passages), _arrays(merged, passages))
+        plan = plan_gguf(model.base, model.weights, model.renderer, kind, model.recipe.name, importance=_for_kind(model, kind))
+        reference = model.subject.model_of(WrittenWeights(path, plan))
+    judged = list(judge(said, _arrays(reference, passages)))
+    return check_choices(said, judged, model.renderer.tokenizer, stop_ids, near_tie(kind))
+
+
+def _arrays(model: StreamedModel, passages: Sequence[Passage]) -> Iterator[NDArray[np.float32]]:
+    return (logs.numpy() for logs in model.log_probabilities(passages))
 
 
 def _endings(model: _Model, paths: dict[Kind, Path], asked: Sequence[Conversation], events: Events) -> dict[str, bool]:
     """Whether an answer of each file ends by itself.
 
-    Raises QualityError where those of the files that equal torch do and those of a more rounded one never do.
+    Raises QualityError where those of the less rounded files do and those of a more rounded one never do.
     """
     context = min(SERVED_CONTEXT, model.base.context)
     limit = min(model.recipe.compare.max_new_tokens, context // 2)
@@ -388,9 +412,7 @@ def _endings(model: _Model, paths: dict[Kind, Path], asked: Sequence[Conversatio
             ends[str(kind)] = check_ending(server, short, limit) is not None
     if not any(ends.values()):
         events.warn(NAME, _("no answer ended within {limit} tokens: the model may need longer training").format(limit=limit))
-    elif all(ends[kind] for kind in paths if kind in NEAR_TIE) and (
-        endless := [kind for kind, ended in ends.items() if not ended]
-    ):
+    elif all(ends[kind] for kind in _compared(paths)) and (endless := [kind for kind, ended in ends.items() if not ended]):
         raise QualityError(
             _("answers of {endless} do not end within {limit} tokens; those of {others} do").format(
                 endless=", ".join(endless), limit=limit, others=", ".join(kind for kind, ended in ends.items() if ended)
@@ -402,45 +424,33 @@ def _endings(model: _Model, paths: dict[Kind, Path], asked: Sequence[Conversatio
     return ends
 
 
-def _device(recipe: Recipe, weights: MergedWeights) -> torch.device:
-    """The GPU where the recipe allows it and the model in float32 has room there, else the CPU."""
-    device = choose_device(recipe.train.device)
-    if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.25 * _float32_bytes(weights):
-        return torch.device("cpu")
-    return device
+def _device(recipe: Recipe, base: Base, rows: Sequence[Row]) -> torch.device:
+    """Where torch is asked: the GPU where the recipe allows it and a layer has room there, else the CPU.
 
-
-def _storage(weights: MergedWeights) -> torch.dtype | None:
-    """In what the matrices are kept while torch is asked.
-
-    None for float32, which is faster, where memory suffices for it; else the 16-bit type of the files, from which each is made
-    float32 at each use, with the same result.
-
-    Raises ResourceError where neither fits.
+    Raises ResourceError where there is no room either.
     """
-    found, needed = memory(), _float32_bytes(weights)
-    if found is None or needed <= found.available_bytes:
-        return None
-    for name, dtype in _SIXTEEN_BITS.items():
-        kept = [2 if weights.dtype(tensor) == name and _is_in_a_layer(tensor) else 4 for tensor in weights.names()]
-        smaller = sum(size * prod(weights.shape(tensor)) for size, tensor in zip(kept, weights.names(), strict=True))
-        if smaller <= found.available_bytes:
-            return dtype
-        needed = min(needed, smaller)
-    raise ResourceError(
-        _("checking the export needs the model in memory, {needed}; {free} are free").format(
-            needed=format_bytes(needed), free=format_bytes(found.available_bytes)
-        ),
-        fix=_("close other programs, or export on a machine with more memory"),
-    )
+    needed = memory_needed(base, max((len(row.ids) for row in rows), default=1))
+    device = choose_device(recipe.train.device)
+    if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] >= needed:
+        return device
+    found = memory()
+    if found is not None and needed > found.available_bytes:
+        raise ResourceError(
+            _(
+                "checking the export needs {needed} of memory, for a layer of the model and the longest row; {free} are free"
+            ).format(needed=format_bytes(needed), free=format_bytes(found.available_bytes)),
+            fix=_("close other programs, or export on a machine with more memory"),
+        )
+    return torch.device("cpu")
 
 
-def _is_in_a_layer(tensor: str) -> bool:
-    return tensor.endswith("_proj.weight")
+def _adapter(tuned: Tuned) -> Path:
+    assert tuned.adapter is not None  # the recipe asks for no adapter's file where the training leaves none
+    return tuned.adapter
 
 
-def _float32_bytes(weights: MergedWeights) -> int:
-    return sum(4 * prod(weights.shape(name)) for name in weights.names())
+def _record_of(file: Path) -> dict[str, Any]:
+    return {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def _bytes(plans: dict[Kind, FilePlan]) -> int:
@@ -469,6 +479,10 @@ def _byte_progress(name: str, events: Events) -> OnBytes:
             events.emit(Progress(NAME, name, written // MIB, total // MIB, "MiB"))
 
     return on_bytes
+
+
+def _layer_progress(events: Events) -> OnLayer:
+    return lambda done, layers: events.emit(Progress(NAME, _("torch's answers"), done, layers, _("layers")))
 
 
 def _summary(result: dict[str, Any]) -> str:

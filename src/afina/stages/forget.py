@@ -31,13 +31,14 @@ from afina.core.run import RunFolder
 from afina.core.translation import _
 from afina.data.render import Renderer, Row
 from afina.export.gguf import write_gguf
-from afina.export.ladder import Passage, told_by_llama
+from afina.export.ladder import told_by_llama
 from afina.infer.llama import LlamaServer
 from afina.infer.score import score_rows
 from afina.infer.torch_local import TorchEngine
 from afina.model.base import Base, resolve_base
 from afina.model.load import choose_device, choose_dtype, load_model
 from afina.model.merge import MergedWeights
+from afina.model.streamed import Passage
 from afina.model.weights import Checkpoint
 from afina.recipe.kinds import Kind
 from afina.recipe.recipe import Recipe

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from afina.core.errors import DataError
+from afina.core.errors import DataError, QualityError
 from afina.core.translation import _
 from afina.data.render import Row
 from afina.export.ladder import (
-    Passage,
     Told,
     choose_passages,
     closeness,
@@ -23,11 +21,11 @@ from afina.export.ladder import (
     told_by_llama,
     told_by_torch,
 )
-from afina.export.rungs import Rung
+from afina.export.rungs import WITH_ADAPTER, Rung
 from afina.infer.llama import LlamaServer
-from afina.infer.score import log_probabilities
 from afina.model.base import Base
-from afina.model.load import load_model
+from afina.model.streamed import OnLayer, Passage, StreamedModel, nothing
+from afina.model.weights import Weights
 
 _SPOKEN = 32  # tokens that a file says while its speed is measured
 
@@ -54,7 +52,7 @@ class Torch:
 class Subject:
     """The base, and the tuned model: ``tuned`` with ``adapter``, trained on weights in ``quantize``.
 
-    ``storage``: in what matrices are kept while torch is asked; None for float32, in which it computes in any case.
+    It is computed layer by layer, so that one layer at a time is in memory; ``folder``: where states are kept meanwhile.
     """
 
     base: Base
@@ -62,7 +60,26 @@ class Subject:
     adapter: Path | None
     quantize: Quantize
     device: torch.device
-    storage: torch.dtype | None = None
+    folder: Path
+    on_layer: OnLayer = nothing
+
+    def base_model(self) -> StreamedModel:
+        return StreamedModel(self.base, device=self.device, folder=self.folder, on_layer=self.on_layer)
+
+    def model_of(self, weights: Weights) -> StreamedModel:
+        """The tuned model by its weights alone."""
+        return StreamedModel(self.tuned, device=self.device, folder=self.folder, weights=weights, on_layer=self.on_layer)
+
+    def tuned_model(self, quantize: Quantize) -> StreamedModel:
+        """The tuned model with the adapter beside weights in ``quantize``."""
+        return StreamedModel(
+            self.tuned,
+            device=self.device,
+            folder=self.folder,
+            adapter=self.adapter,
+            quantize=quantize,
+            on_layer=self.on_layer,
+        )
 
 
 def ask_torch(subject: Subject, rows: Sequence[Row]) -> Torch:
@@ -77,26 +94,14 @@ def ask_torch(subject: Subject, rows: Sequence[Row]) -> Torch:
             fix=_("raise data.split.test, or add examples"),
         )
 
-    def told(base: Base, adapter: Path | None, quantize: Quantize) -> Told:
-        model = load_model(
-            base,
-            dtype=torch.float32,
-            device=subject.device,
-            adapter=adapter,
-            quantize=quantize,
-            storage=subject.storage,
-            attention="eager",
-        )
-        logs = [log_probabilities(model, passage.ids, passage.places).numpy() for passage in passages]
-        del model
-        gc.collect()
-        return told_by_torch(logs, passages)
+    def told(model: StreamedModel, *, keep: bool = True) -> Told:
+        return told_by_torch((logs.numpy() for logs in model.log_probabilities(passages)), passages, keep=keep)
 
-    base = told(subject.base, None, "none")
-    plain = told(subject.tuned, subject.adapter, "none")
+    base = told(subject.base_model(), keep=False)
+    plain = told(subject.tuned_model("none"))
     if subject.adapter is None or subject.quantize == "none":
         return Torch(passages, base, None, plain, None, "as they are")
-    trained = told(subject.tuned, subject.adapter, subject.quantize)
+    trained = told(subject.tuned_model(subject.quantize))
     if subject.quantize == "nf4" and mean_loss(trained) < mean_loss(plain):
         return Torch(passages, base, trained, trained, plain, "nf4")
     return Torch(passages, base, trained, plain, trained if subject.quantize == "nf4" else None, "as they are")
@@ -137,6 +142,27 @@ def rung_of_file(
         size_bytes=file.stat().st_size,
         tokens_per_second=speed,
     )
+
+
+def rung_of_adapter(torch_says: Torch, kind: str, rounded_base: Path, adapter: Path, vocabulary: int, allowed: float) -> Rung:
+    """What llama.cpp says with the adapter's own file beside the base in the type ``kind``.
+
+    Raises QualityError where that is further from torch's adapter beside the 16-bit base than ``allowed``, in nats a place.
+    """
+    passages = torch_says.passages
+    with LlamaServer(rounded_base, context=max(len(passage.ids) for passage in passages) + 1, adapter=adapter) as server:
+        told = told_by_llama(server, passages, vocabulary)
+    wanted = torch_says.other if torch_says.onto == "nf4" and torch_says.other is not None else torch_says.merged
+    found = closeness(wanted, told).divergence
+    if found > allowed:
+        raise QualityError(
+            _("with {file} beside the base llama.cpp does not say what the trained model says: divergence {found:.2g}").format(
+                file=adapter.name, found=found
+            )
+            + _("; at most {allowed:.2g} is rounding").format(allowed=allowed),
+            fix=_("leave export.adapter_file out, and report it with the base's name"),
+        )
+    return replace(_beside(torch_says, kind + WITH_ADAPTER, told), size_bytes=adapter.stat().st_size)
 
 
 def _beside(torch_says: Torch, step: str, told: Told) -> Rung:

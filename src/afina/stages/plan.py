@@ -8,18 +8,15 @@ from pathlib import Path
 
 import torch
 
-from afina.core.errors import RecipeError
 from afina.core.files import read_json, write_json
 from afina.core.run import RunFolder
-from afina.core.translation import _
 from afina.data.render import Row
 from afina.data.store import load_rows
 from afina.model.load import choose_device, choose_dtype
 from afina.model.shape import read_shape, shape_names
 from afina.recipe.recipe import Recipe, Train
 from afina.stages.prepare import NAME as PREPARE
-from afina.train.dry import Setup, parameters_of
-from afina.train.loop import MICRO_TOKENS
+from afina.train.dry import TRAINED, Setup, parameters_of
 from afina.train.plan import Plan, Rows, Wishes, context_line, context_within, make_plan, require_fit
 from afina.train.saving import Saving
 from afina.train.target import Target, found_target, named_gpu
@@ -69,7 +66,7 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) 
     setup, target = situation(recipe, gpu, cpu, measured=True)
     found = make_plan(setup, target, rows, wishes(recipe.train))
     chosen = found.chosen
-    trained_bytes = chosen.by_category.get("adapter", 0)
+    trained_bytes = chosen.by_category.get(TRAINED, chosen.by_category.get("adapter", 0))
     return PlanResult(
         fits=found.fits,
         peak_bytes=chosen.needed_bytes,
@@ -100,10 +97,6 @@ def plan_of_rows(recipe: Recipe, rows: Rows) -> Plan:
 
 def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measured: bool = False) -> tuple[Setup, Target]:
     """What is run dry, and for which device; ``measured``: with the rate of a device found here."""
-    if recipe.adapter.method == "full":
-        raise RecipeError(
-            _("adapter.method is full: afina plan knows the training of adapters only"), fix="--set adapter.method=lora"
-        )
     config = read_shape(recipe.base, recipe.revision)
     if gpu is not None:
         target = named_gpu(gpu)
@@ -112,7 +105,7 @@ def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measure
         device = torch.device("cpu") if cpu else choose_device(recipe.train.device)
         dtype = choose_dtype(recipe.train.dtype, device, parameters_of(config)).dtype
         target = found_target(device, dtype, measured)
-    return Setup(config, dtype, recipe.adapter, target.kind), target
+    return Setup(config, dtype, recipe.adapter, target.kind, recipe.train.optimizer), target
 
 
 def prepared_sizes(recipe: Recipe, run: RunFolder) -> Rows:
@@ -163,9 +156,13 @@ def chosen_for(recipe: Recipe, rows: Sequence[Row], folder: Path) -> tuple[Train
 
 def _choose(recipe: Recipe, rows: Rows) -> dict[str, object]:
     wanted = wishes(recipe.train)
-    if recipe.adapter.method == "full" or None not in (wanted.micro_tokens, wanted.checkpointing):  # nothing is left to choose
-        micro_tokens, checkpointing = wanted.micro_tokens or MICRO_TOKENS, wanted.checkpointing or "none"
-        return {"micro_tokens": micro_tokens, "checkpointing": checkpointing, "mlp_tile": None, "needed_bytes": None}
+    if wanted.micro_tokens is not None and wanted.checkpointing is not None:  # nothing is left to choose
+        return {
+            "micro_tokens": wanted.micro_tokens,
+            "checkpointing": wanted.checkpointing,
+            "mlp_tile": None,
+            "needed_bytes": None,
+        }
     setup, target = situation(recipe)
     found: Plan = make_plan(setup, target, rows, wanted)
     require_fit(found)

@@ -128,6 +128,13 @@ def build_renderer(recipe: Recipe, base: Base) -> Renderer:
     """The recipe's template on the base's tokenizer; every problem between the two is an error here, before any work."""
     tokenizer = Tokenizer.load(base.folder)
     vocabulary = int(base.config["vocab_size"])
+    if without := [token for token, number in tokenizer.added.items() if number >= vocabulary]:
+        raise DataError(
+            _("{folder}: {count} added tokens have no row in the embedding, which has {size}: {tokens}").format(
+                folder=base.folder, count=len(without), size=vocabulary, tokens=" ".join(without[:3])
+            ),
+            fix=_("take the tokenizer that belongs to these weights, or enlarge the embedding and train the new rows first"),
+        )
     if tokenizer.vocab_size > vocabulary:
         raise DataError(
             _("{folder}: the tokenizer has {tokens} tokens, the model's vocabulary {size}").format(

@@ -94,7 +94,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
         settings, saving = _agreed(recipe, rows, folder, together, events)  # before the weights take memory
         tokens = sum(len(row.ids) for rows_of_step in steps for row in rows_of_step)
         compiling = choose_compiling(settings.compile, device, base.weight_bytes // 2, tokens, saving.checkpointing)
-        lean = saving.checkpointing in {"full", "offload"} and not sharded
+        lean = saving.is_lean and not sharded
         model, trainee = _load(recipe, base, dtype, device, together, lean=lean)
         for remark in step.prepare(model, compiled=compiling.on):
             events.info(NAME, remark)

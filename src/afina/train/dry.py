@@ -23,9 +23,9 @@ from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedCon
 from transformers.masking_utils import AttentionMaskInterface
 
 from afina.data.pack import Packed
-from afina.model import frozen  # noqa: F401  # registers the operation afina::decoded
 from afina.model.decoder import decoder_layers
-from afina.model.lora import add_lora, quantize_linear, trained_parameters
+from afina.model.frozen import FrozenLinear
+from afina.model.lora import add_lora, quantize_linear, target_names, trained_parameters
 from afina.recipe.recipe import Adapter
 from afina.train import attention, loss
 from afina.train.attention import Layout
@@ -33,16 +33,22 @@ from afina.train.last_layer import prune_last_layer
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss
 from afina.train.storages import RAM, LiveStorages, Within
+from afina.train.trainee import hand_on
 
 CPU = torch.device("cpu")
+TRAINED = "trained weights"  # category of all weights in float32, where all are trained
+_SMALL, _PAGED, _BLOCK = 4096, 100_000, 256  # numbers: bitsandbytes' bounds for 8-bit moments
 CUDA_GRANULE, CPU_GRANULE = 512, 64  # bytes: what torch's allocators round up to
 
 Kind = Literal["cpu", "cuda"]
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 
 
 def _while_decoding(args: tuple[Any, ...]) -> int:
     """What ``frozen.decode`` holds on the CPU: the numbers in float32, and codes or a second copy of the numbers."""
     kind, (rows, columns), _parts, after = args
+    if kind == "dense":
+        return 0
     count = int(rows * columns)
     numbers = count * (4 - int(after.element_size()))
     return numbers + (2 * count if kind == "nf4" else 4 * count)
@@ -64,12 +70,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Setup:
-    """What is run dry: a model by its configuration, its number type, the adapter on it, and the kind of device."""
+    """What is run dry: a model by its configuration, its number type, what is trained of it, by which optimizer, and the kind of
+    device.
+    """
 
     config: PreTrainedConfig
     dtype: torch.dtype
     adapter: Adapter
     kind: Kind
+    optimizer: Optimizer = "adamw"
 
 
 @dataclass(frozen=True)
@@ -116,9 +125,9 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
     live = LiveStorages(granule, within, {torch.ops.afina.decoded: "quantization"})
     packed = packed_of(batch)
     with FakeTensorMode(), live, _attention(live, setup.kind), _chunks_of(setup.kind):
-        model, trained = _fake_model(setup, layers, live)
+        model, trained = _fake_model(setup, layers, saving, live)
         apply_saving(model, saving, _CountedCopies(live))
-        optimizer = torch.optim.AdamW(trained, fused=True)
+        optimizer = _optimizer(setup.optimizer, trained, live)
         with live.category("optimizer"):
             for parameter in trained:
                 parameter.grad = torch.zeros_like(parameter)
@@ -198,27 +207,92 @@ class _CountedCopies:
         return copied.clone()
 
 
-def _fake_model(setup: Setup, layers: int, live: LiveStorages) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+def _fake_model(setup: Setup, layers: int, saving: Saving, live: LiveStorages) -> tuple[PreTrainedModel, list[nn.Parameter]]:
     """The model as a training has it, and its trained parameters."""
     config = copy.deepcopy(setup.config)
     config.num_hidden_layers = layers
     if "layer_types" in config.to_dict() and config.layer_types is not None:
         config.layer_types = config.layer_types[:layers]
     config.use_cache = False
-    with live.category("weights"):
+    is_full = setup.adapter.method == "full"
+    with live.category(TRAINED if is_full and setup.dtype == torch.float32 else "weights"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=setup.dtype, attn_implementation=attention.NAME)
         model.requires_grad_(False)
         if setup.adapter.quantize != "none":
             quantize_linear(model, setup.adapter.quantize, CPU)
-    with live.category("adapter"):
-        add_lora(model, setup.adapter, 0)
-    trained = list(trained_parameters(model).values())
-    for parameter in trained:
-        parameter.requires_grad_(True)
-        parameter.register_post_accumulate_grad_hook(lambda leaf: _as_gradient(live, leaf))
+        elif saving.is_lean and not is_full and setup.config.dtype == torch.bfloat16 and setup.dtype == torch.float32:
+            _store_as_in_files(model)
+    if is_full:
+        trained = _train_all(model, setup.dtype, live)
+    else:
+        with live.category("adapter"):
+            add_lora(model, setup.adapter, 0)
+        trained = list(trained_parameters(model).values())
+        for parameter in trained:
+            parameter.requires_grad_(True)
+            parameter.register_post_accumulate_grad_hook(lambda leaf: _as_gradient(live, leaf))
     prune_last_layer(decoder_layers(model)[-1])
     model.train()
     return model, trained
+
+
+def _store_as_in_files(model: PreTrainedModel) -> None:
+    """As ``load_model`` does with ``storage``: the linear layers' weights stay in bfloat16."""
+    for name in target_names(model, "all-linear"):
+        parent, _dot, child = name.rpartition(".")
+        owner = model.get_submodule(parent)
+        dense = owner.get_submodule(child)
+        if isinstance(dense, nn.Linear):
+            setattr(owner, child, FrozenLinear(dense.weight.detach().to(torch.bfloat16), "dense", dense.bias))
+
+
+def _train_all(model: PreTrainedModel, dtype: torch.dtype, live: LiveStorages) -> list[nn.Parameter]:
+    """As ``whole_model`` does: float32 parameters; in a smaller ``dtype`` the model computes with copies of them."""
+    model.requires_grad_(True)
+    own = list(model.parameters())
+    if dtype == torch.float32:
+        for parameter in own:
+            parameter.register_post_accumulate_grad_hook(lambda leaf: _as_gradient(live, leaf))
+        return own
+    masters = []
+    for parameter in own:
+        with live.category(TRAINED):
+            master = nn.Parameter(torch.zeros_like(parameter, dtype=torch.float32))
+
+        def pass_on(copy: Tensor, master: Tensor = master) -> None:
+            hand_on(copy, master)
+            _as_gradient(live, master)
+
+        parameter.register_post_accumulate_grad_hook(pass_on)
+        masters.append(master)
+    return masters
+
+
+def _optimizer(kind: Optimizer, trained: Sequence[nn.Parameter], live: LiveStorages) -> torch.optim.Optimizer:
+    if kind == "adamw":
+        return torch.optim.AdamW(trained, fused=True)
+    return _Moments8Bit(trained, live, is_paged=kind == "paged_adamw_8bit")
+
+
+class _Moments8Bit(torch.optim.Optimizer):
+    """What bitsandbytes' AdamW8bit keeps (``Optimizer2State.init_state``): moments in 8 bits with a scale for 256 of them, those
+    of small parameters in float32. Paged ones lie in RAM, from 100,000 numbers on, when the device is full.
+    """
+
+    def __init__(self, trained: Sequence[nn.Parameter], live: LiveStorages, *, is_paged: bool) -> None:
+        super().__init__(trained, {})
+        self._live, self._is_paged = live, is_paged
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002  # as torch declares it
+        for parameter in self.param_groups[0]["params"]:
+            if parameter in self.state:
+                continue
+            count = parameter.numel()
+            kind = torch.float32 if count < _SMALL else torch.uint8
+            with self._live.category(RAM if self._is_paged and count >= _PAGED else "optimizer"):
+                moments = [torch.zeros(count, dtype=kind) for _each in range(2)]
+            scales = [torch.zeros(-(-count // _BLOCK)) for _each in range(2)] if kind == torch.uint8 else []
+            self.state[parameter] = {"moments": moments, "scales": scales}
 
 
 def parameters_of(config: PreTrainedConfig) -> int:

@@ -38,6 +38,11 @@ class Saving:
     checkpointing: Checkpointing = "none"
     mlp_tile: int | None = None
 
+    @property
+    def is_lean(self) -> bool:
+        """Whether memory is so short that weights which are bfloat16 in the files stay so, where float32 is computed."""
+        return self.checkpointing in {"full", "offload"}
+
 
 class Copies(Protocol):
     """Where the inputs of layers are while they are not needed."""

@@ -92,11 +92,13 @@ def _master_of(parameter: nn.Parameter, dtype: torch.dtype) -> nn.Parameter:
     master = nn.Parameter(parameter.detach().clone())
     parameter.data = parameter.data.to(dtype)
 
-    def hand_on(copy: Tensor) -> None:
-        if copy.grad is not None:
-            gradient = copy.grad.float()
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
-            copy.grad = None
-
-    parameter.register_post_accumulate_grad_hook(hand_on)
+    parameter.register_post_accumulate_grad_hook(lambda copy: hand_on(copy, master))
     return master
+
+
+def hand_on(copy: Tensor, master: Tensor) -> None:
+    """Adds the gradient of ``copy`` to that of ``master``, in float32, and forgets it."""
+    if copy.grad is not None:
+        gradient = copy.grad.float()
+        master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+        copy.grad = None
