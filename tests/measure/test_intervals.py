@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afina.measure.intervals import Interval, _student, mean_interval, proportion_difference, proportion_interval, verdict
+from afina.measure.intervals import (
+    Interval,
+    _student,
+    examples_needed,
+    mean_interval,
+    proportion_difference,
+    proportion_interval,
+    verdict,
+)
 
 outcomes = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=30)
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30)
@@ -19,10 +27,57 @@ def test_an_interval_holds_its_value(values: list[float]) -> None:
     assert interval.value == pytest.approx(np.mean(values))
 
 
-def test_the_same_seed_gives_the_same_interval_and_another_one_another() -> None:
+def test_the_same_seed_gives_the_same_interval() -> None:
     values = np.arange(20.0) ** 2
     assert mean_interval(values, resamples=500, seed=1) == mean_interval(values, resamples=500, seed=1)
-    assert mean_interval(values, resamples=500, seed=1) != mean_interval(values, resamples=500, seed=2)
+
+
+def test_an_interval_is_never_narrower_than_students() -> None:
+    values = np.random.default_rng(1).normal(size=20)
+    interval = mean_interval(values, resamples=200, seed=1)
+    half = 2.093 * values.std(ddof=1) / np.sqrt(20)
+    assert interval.low <= values.mean() - half + 1e-3
+    assert interval.high >= values.mean() + half - 1e-3
+
+
+def test_what_is_skewed_to_the_right_has_a_long_way_up_and_what_lies_within_stays_there() -> None:
+    values = np.array([0.0] * 16 + [0.2, 0.4, 0.7, 1.0])
+    interval = mean_interval(values, resamples=200, seed=1)
+    assert interval.high - interval.value > 1.3 * (interval.value - interval.low)
+    held = mean_interval(1 - values, resamples=200, seed=1, within=(0.0, 1.0))
+    assert held.high <= 1.0
+    turned = mean_interval(1 - values, resamples=200, seed=1)
+    assert (1 - turned.high, 1 - turned.low) == pytest.approx((interval.low, interval.high), abs=0.02)
+
+
+def test_what_is_the_same_everywhere_has_no_width() -> None:
+    assert mean_interval([0.5] * 8, resamples=100, seed=1) == Interval(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("count", [20, 40])
+def test_about_95_percent_of_the_intervals_of_scores_that_are_mostly_zero_hold_the_truth(count: int) -> None:
+    random = np.random.default_rng(8)
+    held = []
+    for trial in range(1000):
+        values = np.where(random.random(count) < 0.8, 0.0, random.beta(2, 4, count))
+        interval = mean_interval(values, resamples=100, seed=trial)
+        held.append(interval.low <= 0.2 / 3 <= interval.high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize("gap", [0.3, 0.5])
+def test_so_many_examples_as_are_asked_for_show_a_difference_in_80_of_100_comparisons(gap: float) -> None:
+    random = np.random.default_rng(9)
+    asked = examples_needed(random.normal(gap, 1.0, 200_000))
+    assert asked is not None
+    assert asked == pytest.approx(7.85 / gap**2 + 2, rel=0.03)
+    shown = [mean_interval(random.normal(gap, 1.0, asked), resamples=100, seed=trial).low > 0 for trial in range(400)]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.06)
+
+
+def test_no_number_of_examples_shows_what_is_no_difference() -> None:
+    assert examples_needed([1.0, -1.0, 1.0, -1.0]) is None
+    assert examples_needed([1.0, -1.0, 1.0, -0.999]) is None
 
 
 def test_blocks_do_not_change_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +90,8 @@ def test_blocks_do_not_change_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_weighted_mean_is_a_ratio_of_sums() -> None:
     interval = mean_interval([10.0, 1.0], [10.0, 2.0], resamples=100, seed=0)
     assert interval.value == pytest.approx(11 / 12)
-    assert (interval.low, interval.high) == pytest.approx((0.5, 1.0))
+    doubled = mean_interval([20.0, 2.0], [20.0, 4.0], resamples=100, seed=0)
+    assert (interval.low, interval.high) == pytest.approx((doubled.low, doubled.high))
 
 
 def test_one_example_says_nothing() -> None:

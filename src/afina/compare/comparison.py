@@ -364,7 +364,8 @@ def _interval_of(metric: Metric, sample: _Sample, resamples: int, seed: int) -> 
         return None
     if metric.binary:
         return proportion_interval(values)
-    return mean_interval(values, _weights(metric, sample), resamples=resamples, seed=seed)
+    within = (0.0, math.inf) if metric.name == "loss" else (0.0, 1.0)
+    return mean_interval(values, _weights(metric, sample), resamples=resamples, seed=seed, within=within)
 
 
 def _gap(metric: Metric, sample: _Sample, first: _Sample, resamples: int, seed: int) -> Interval | None:

@@ -180,7 +180,7 @@ def judge_answers(
         first_shown=sides.count(1) / len(sides) if sides else None,
         verdicts=len(bench.said),
         unreadable=bench.said.count(None),
-        agreement=mean_interval(agreed, resamples=resamples, seed=seed) if agreed else None,
+        agreement=mean_interval(agreed, resamples=resamples, seed=seed, within=(0.0, 1.0)) if agreed else None,
         rated=len(agreed),
         by_question=found,
     )
@@ -188,7 +188,7 @@ def judge_answers(
 
 def _tally(points: Sequence[float | None], resamples: int, seed: int) -> Tally:
     told = [one for one in points if one is not None]
-    interval = mean_interval(told, resamples=resamples, seed=seed)
+    interval = mean_interval(told, resamples=resamples, seed=seed, within=(0.0, 1.0))
     return Tally(sum(one > 0.5 for one in told), sum(one == 0.5 for one in told), sum(one < 0.5 for one in told), interval)
 
 

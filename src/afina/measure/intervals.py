@@ -20,6 +20,8 @@ _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.96
 POWER = 0.8  # how often a difference is to be shown, where it is said how many examples that takes
 _Z_POWER = NormalDist().inv_cdf(POWER)  # 0.84
 MOST_NEEDED = 100_000  # examples; a difference that takes more is as good as none
+_TRUST = 0.7  # share of the measured skewness that Hall's interval takes for true
+_SYMMETRIC = 1e-6  # skewness below which there is none
 _BLOCK = 2_000_000  # resampled indices held at once: 16 MB
 
 Verdict = Literal["better", "worse", "too close to tell"]
@@ -35,13 +37,26 @@ class Interval:
     high: float
 
 
-def mean_interval(totals: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, resamples: int, seed: int) -> Interval:
-    """Bootstrap interval over examples of ``sum(totals) / sum(weights)``; without weights, of the plain mean.
+def mean_interval(
+    totals: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    resamples: int,
+    seed: int,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
+    """Interval over examples of ``sum(totals) / sum(weights)``; without weights, of the plain mean. It lies ``within`` what such
+    a number can be.
 
     ``totals`` (N,) are sums over an example (the loss of its tokens), ``weights`` (N,) what they are divided by (its
-    tokens); for a paired difference, ``totals`` are the differences. The percentiles are moved outwards for few examples,
-    so that the interval is as wide as Student's t makes it (Hesterberg 2015, "What teachers should know about the
-    bootstrap"); without that, the intervals of ten examples would hold the truth in 90 % of the cases instead of 95 %.
+    tokens); for a paired difference, ``totals`` are the differences. It reaches as far as the farthest of three:
+
+    - the percentile bootstrap, moved outwards for few examples (Hesterberg 2015, "What teachers should know about the bootstrap")
+    - Student's t, which holds where most examples say the same and the bootstrap draws too few others
+    - Student's t with its skewness taken out (Hall 1992, "On the removal of skewness by transformation"), for losses and for
+      scores that are mostly 0 or mostly 1: there the first two hold the truth in 85 to 92 % of the cases of 20 examples
+
+    Together they hold it in 92 to 97 % (``bench/coverage.py``).
     """
     sums = np.asarray(totals, dtype=np.float64)
     shares = np.ones_like(sums) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -52,8 +67,30 @@ def mean_interval(totals: npt.ArrayLike, weights: npt.ArrayLike | None = None, *
         return Interval(value, -math.inf, math.inf)
     means = np.concatenate([sums[rows].sum(axis=1) / shares[rows].sum(axis=1) for rows in _resampled(len(sums), resamples, seed)])
     tail = NormalDist().cdf(-math.sqrt(len(sums) / (len(sums) - 1)) * _student(len(sums) - 1))
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(value, min(float(low), value), max(float(high), value))
+    reach = _reach((sums - value * shares) / shares.mean())
+    low, high = min(float(np.quantile(means, tail)), value - reach[0]), max(float(np.quantile(means, 1 - tail)), value + reach[1])
+    return Interval(value, max(min(low, value), within[0]), min(max(high, value), within[1]))
+
+
+def _reach(away: Floats) -> tuple[float, float]:
+    """How far the interval of a mean reaches below and above it, by Student's t and by Hall's transformation of it.
+
+    ``away`` (N,): how far each example is from the mean. Hall's takes the skewness g of the examples out of t: what is skewed to
+    the right has a long way up. Of few examples g is known badly; ``_TRUST`` of it is taken, by ``bench/coverage.py``.
+    """
+    count = len(away)
+    spread = float(np.sqrt((away**2).sum() / (count - 1)))
+    t = _student(count - 1) / math.sqrt(count)
+    if spread == 0:
+        return 0.0, 0.0
+    g = _TRUST * float((away**3).mean()) / spread**3
+    if abs(g) < _SYMMETRIC:
+        return t * spread, t * spread
+
+    def turned(t: float) -> float:
+        return float(3 / g * (np.cbrt(1 + g * (t - g / (6 * count))) - 1))
+
+    return spread * max(t, turned(t)), spread * max(t, -turned(-t))
 
 
 def _resampled(count: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
