@@ -22,6 +22,7 @@ from afina.report.plots import (
     key,
     loss_curve,
     number,
+    quality_over,
     river,
     ticks,
 )
@@ -129,6 +130,18 @@ def test_an_estimate_has_its_dot_at_its_value_and_its_whisker_from_end_to_end() 
     assert shares("tuned whisker") == [0.8, 0.95]
 
 
+@pytest.mark.parametrize(("dear", "labels"), [(90.0, ["0", "50"]), (3000.0, ["50", "100", "1,000"])])
+def test_quality_stands_over_its_cost_on_a_wide_axis_where_the_costs_are_far_apart(dear: float, labels: list[str]) -> None:
+    dots = [(40.0, Estimate("base 25 %", 0.25, 0.1, 0.5, "base")), (dear, Estimate("tuned 90 %", 0.9, 0.8, 0.95, "tuned"))]
+    drawing = quality_over(dots, "tokens a prompt", 1.0, 460, 260)
+    texts = read(drawing).texts
+    assert set(labels) <= set(texts)
+    assert {"0 %", "50 %", "100 %", "tokens a prompt"} <= set(texts)
+    (low,), (high,) = ({y for _x, y in inside(drawing, f"{mark} dot")[:1]} for mark in ("base", "tuned"))
+    assert low > high, "up is better"
+    assert f"tokens a prompt: base 25 % (40); tuned 90 % ({dear:,.0f})" in (read(drawing).all("svg")[0]["aria-label"] or "")
+
+
 def test_no_two_contenders_have_the_same_shape_whatever_their_colours() -> None:
     drawings = [estimates([Estimate("a", 0.5, 0.4, 0.6, mark)], 0, 1, ()) for mark in SHAPES]
     outlines = [re.findall(r"<defs>.*?</defs>", re.sub(r' id="\w+"', "", drawing))[0] for drawing in drawings]
@@ -199,6 +212,7 @@ DRAWINGS = {
     "estimates": lambda: estimates(
         [Estimate("base", 0.2, 0.1, 0.3, "base"), Estimate("x", 0.4, 0.2, 0.5, "tuned")], 0, 1, (0, 1)
     ),
+    "quality": lambda: quality_over([(40.0, Estimate("base", 0.2, 0.1, 0.3, "base"))], "tokens", 1.0, 360, 260),
     "lengths": lambda: histogram((64, 128), (5, 40), (("median", 100),), 100, 360, 260),
     "flow": lambda: river("100 rows", 100, LEVELS, 350),
 }

@@ -45,6 +45,10 @@ def test_claims_hold_where_the_numbers_show_them_and_not_else() -> None:
     assert [claim.holds for claim in claims(bad)] == [False, False, False, False]
 
 
+def test_nothing_is_claimed_without_all_contenders() -> None:
+    assert not list(claims(ByKind({"form": {"prompt": Interval(0, 0, 1)}}, {"form": 3})))
+
+
 def test_the_table_has_a_row_for_each_kind_and_one_for_all() -> None:
     found = _found(dict.fromkeys(("form", "facts", "simple"), (0.1, 0.2, 0.3, 0.4, 0.5)))
     rows = table(found)

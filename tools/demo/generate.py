@@ -123,10 +123,10 @@ def simple(rng: random.Random, lang: Language) -> tuple[str, str, str]:
         label = ("Positivo" if good else "Negativo") if lang == "es" else ("Positive" if good else "Negative")
         ask = "¿Es positivo o negativo?" if lang == "es" else "Is it positive or negative?"
         return f"{ask} {text}", f"{label}.", label
-    noun = rng.choice(THINGS[("herramienta", "tool")])
+    tool = rng.choice(THINGS[("herramienta", "tool")])
     if lang == "es":
-        return f"¿Qué es {a(noun, lang)}?", f"{capital(a(noun, lang))} es una herramienta.", "herramienta"
-    return f"What is {a(noun, lang)}?", f"{capital(a(noun, lang))} is a tool.", "tool"
+        return f"¿Qué es {a(tool, lang)}?", f"{capital(a(tool, lang))} es una herramienta.", "herramienta"
+    return f"What is {a(tool, lang)}?", f"{capital(a(tool, lang))} is a tool.", "tool"
 
 
 def _sold() -> list[Noun]:

@@ -39,8 +39,8 @@ nothing: what it is made for is to read a short text, to go on with a pattern, a
 ## Data
 
 Dialogues from the grammars and word lists in `tools/tiny/`; no text of others. About half of their tokens are worlds of facts
-to be read out of a prompt, among others and with what is not there; then patterns to go on with, lists, copies, instructions such as
-"answer in upper case", labels, and small talk. Names, brands, codes and numbers are invented anew for each dialogue. One name,
+to be read out of a prompt, among others and with what is not there; then patterns to go on with, lists, copies, instructions
+such as "answer in upper case", labels, and small talk. Names, brands, codes and numbers are invented anew each time. One name,
 place and invented word in eight is kept out of training; the scores use those. The answers have an ordinary style: the house
 style of the demo does not occur, nor does anything of its shop.
 

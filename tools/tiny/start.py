@@ -13,10 +13,12 @@ ones slowly: the first ones tell one position from the next, the last ones carry
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 EVERY, SHARED = 0, 6.0  # the direction that all tokens share, and how much larger it is than the others
 ONE_BACK = 4.0  # nats by which the token before is preferred to the token itself
@@ -31,7 +33,7 @@ QUIET = 0.1  # what random weights write into the residual stream, or it drowns 
 @torch.no_grad()
 def add_circuit(model: LlamaForCausalLM) -> None:
     """Adds the circuit to ``model``'s random weights."""
-    config = model.config
+    config: Any = model.config  # transformers calls every number of it optional
     size, width, groups = int(config.head_dim), int(config.hidden_size), int(config.num_key_value_heads)
     embeddings = model.model.embed_tokens.weight
     embeddings *= LOUD / float(config.initializer_range)
@@ -74,21 +76,21 @@ def _slow(size: int) -> Tensor:
     return torch.cat([pairs, pairs])
 
 
-def _add(attention: torch.nn.Module, group: int, *, query: Tensor, key: Tensor, column: int | None = None) -> None:
+def _add(attention: LlamaAttention, group: int, *, query: Tensor, key: Tensor, column: int | None = None) -> None:
     """Adds to the queries of a group of heads and to its keys; to one input column only, or to all of them."""
     size = len(query)
-    keys = attention.k_proj.weight[group * size : (group + 1) * size]  # type: ignore[index]
-    heads = len(attention.q_proj.weight) // len(attention.k_proj.weight)  # type: ignore[arg-type]
+    keys = attention.k_proj.weight[group * size : (group + 1) * size]
+    heads = len(attention.q_proj.weight) // len(attention.k_proj.weight)
     columns = slice(None) if column is None else slice(column, column + 1)
     keys[:, columns] += key
     for head in range(group * heads, (group + 1) * heads):
-        attention.q_proj.weight[head * size : (head + 1) * size, columns] += query  # type: ignore[index]
+        attention.q_proj.weight[head * size : (head + 1) * size, columns] += query
 
 
-def _add_values(attention: torch.nn.Module, group: int, value: Tensor, output: Tensor) -> None:
+def _add_values(attention: LlamaAttention, group: int, value: Tensor, output: Tensor) -> None:
     """Adds to the values of a group and to what its heads, each its share, write."""
     size = len(value)
-    heads = len(attention.q_proj.weight) // len(attention.k_proj.weight)  # type: ignore[arg-type]
-    attention.v_proj.weight[group * size : (group + 1) * size] += value  # type: ignore[index]
+    heads = len(attention.q_proj.weight) // len(attention.k_proj.weight)
+    attention.v_proj.weight[group * size : (group + 1) * size] += value
     for head in range(group * heads, (group + 1) * heads):
-        attention.o_proj.weight[:, head * size : (head + 1) * size] += output / heads  # type: ignore[index]
+        attention.o_proj.weight[:, head * size : (head + 1) * size] += output / heads

@@ -103,7 +103,7 @@ def read_rows(path: Path, tokenizer: Tokenizer, whole: float) -> list[Row]:
 def new_model(seed: int, *, circuit: bool = True) -> LlamaForCausalLM:
     """Starting weights; without ``circuit`` they are random alone, as one is used to."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**CONFIG)).float()
+    model: LlamaForCausalLM = LlamaForCausalLM(LlamaConfig(**CONFIG)).float()
     if circuit:
         add_circuit(model)
     return model

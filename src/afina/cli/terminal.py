@@ -48,7 +48,8 @@ class _Plain:
             if now - self._last.setdefault(event.task, now) < _PLAIN_SECONDS:
                 return
             self._last[event.task] = now
-            left = _time_left(now - start, event.done - first, event.total - event.done)
+            if not event.note:  # a note tells what is left by a better measure
+                left = _time_left(now - start, event.done - first, event.total - event.done)
         if text := line(event):
             print(text + left, file=sys.stderr, flush=True)
 

@@ -30,6 +30,7 @@ from afina.stages.prepare import NAME as PREPARE
 from afina.stages.train import NAME as TRAIN
 
 KINDS = ("form", "facts", "simple")
+NEEDED = ("prompt", "few_shot", "rag", "tuned", "tuned+rag")  # contenders
 WELL = 0.8  # share of right answers from which on a contender is said to do
 
 
@@ -120,7 +121,10 @@ def table(found: ByKind) -> list[list[str]]:
 
 
 def claims(found: ByKind) -> Iterator[Claim]:
-    """What the field says and the demo is there to show, each with what the numbers say of it."""
+    """What the field says and the demo is there to show, each with what the numbers say of it; nothing where a kind or one of
+    the five contenders is missing."""
+    if found.shares.keys() != set(KINDS) or not set(NEEDED) <= found.shares["form"].keys():
+        return
     untuned = ("prompt", "few_shot", "rag")
     form, facts, simple = (found.shares[kind] for kind in KINDS)
     yield Claim(
