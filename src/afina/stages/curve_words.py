@@ -84,7 +84,7 @@ def kind_table(curve: LearningCurve) -> Table | None:
         _("examples"),
         _("held out"),
         _("held-out loss"),
-        _("the next {more} of them").format(more=MORE),
+        _("the next {more} take off").format(more=MORE),
         _("verdict"),
     )
     return Table(heads, tuple(_kind_row(kind) for kind in curve.kinds))
@@ -97,7 +97,7 @@ def _kind_row(kind: KindCurve) -> tuple[str, ...]:
         format_count(kind.examples),
         format_count(kind.held_out),
         "–" if gain is None else f"{kind.worth.loss:.3f}",
-        "–" if gain is None else f"−{gain_words(gain)}",
+        "–" if gain is None else gain_words(gain),
         _answer_words(kind.worth),
     )
 
