@@ -74,7 +74,11 @@ def draw(page: CurvePage) -> str:
 
 def _figure(chart: Drawn) -> Markup:
     keys = [
-        element("span", element("i", class_="swatch best"), _("a training; the line through them is its seeds' 95 % interval")),
+        element(
+            "span",
+            element("i", class_="swatch best"),
+            _("a training; the line is the 95 % interval over seeds and held-out examples"),
+        ),
         element("span", element("i", class_="swatch validation"), _("the fitted law; in its band it lies 95 times in 100")),
     ]
     return element(
@@ -109,7 +113,7 @@ def learning_plot(chart: Drawn, width: int, height: int) -> Markup:
         for point in chart.points:
             place = point.examples
             axes.plot((place, place), (point.low, point.high), color=BASE, linewidth=2, clip_on=False, gid="base whisker")
-            axes.plot([place] * len(point.losses), point.losses, "o", mfc="none", mec=BASE, mew=1.5, markersize=6, clip_on=False)
+            axes.plot([place] * len(point.losses), point.losses, "o", mfc="none", mec=TUNED, mew=1.5, markersize=6, clip_on=False)
         last = chart.points[-1]
         label(axes, f"{last.loss:.3f}", (last.examples, last.loss), INK, late=True, bold=True, away=(-8, 10))
         return drawing(figure, _spoken(chart), "learning")
