@@ -12,6 +12,7 @@ from afina.measure.intervals import (
     mean_interval,
     proportion_difference,
     proportion_interval,
+    stretched,
     verdict,
 )
 
@@ -73,6 +74,17 @@ def test_so_many_examples_as_are_asked_for_show_a_difference_in_80_of_100_compar
     assert asked == pytest.approx(7.85 / gap**2 + 2, rel=0.03)
     shown = [mean_interval(random.normal(gap, 1.0, asked), resamples=100, seed=trial).low > 0 for trial in range(400)]
     assert np.mean(shown) == pytest.approx(0.8, abs=0.06)
+
+
+def test_for_several_comparisons_an_interval_is_wider_and_more_examples_are_asked_for() -> None:
+    interval = Interval(0.2, 0.1, 0.4)
+    wide = stretched(interval, 10)
+    assert (wide.low, wide.high) == pytest.approx((0.2 - 0.1 * 2.807 / 1.96, 0.2 + 0.2 * 2.807 / 1.96), abs=1e-3)
+    values = np.random.default_rng(1).normal(0.3, 1.0, 1000)
+    one, ten = examples_needed(values), examples_needed(values, comparisons=10)
+    assert one is not None
+    assert ten is not None
+    assert ten > 1.5 * one
 
 
 def test_no_number_of_examples_shows_what_is_no_difference() -> None:

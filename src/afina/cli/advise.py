@@ -47,13 +47,14 @@ def run(args: argparse.Namespace) -> int:
     advice = advise.conclude(seen, answers)
     is_trained = folder.manifest("train") is not None
     next_command = _next(advice, args.target, recipe.name, is_trained)
-    needs = None if is_trained or advice.verdict == "too-few" else _needs(recipe, folder, seen)
+    to_train = not is_trained and advice.verdict != "too-few"
+    if not args.json:
+        _print(advice)  # the dry run takes seconds: what is known is told before it
+    needs = _needs(recipe, folder, seen) if to_train else None
     if args.json:
         print_json({**_record(advice, seen, next_command), "needs": needs and asdict(needs)})
-    else:
-        _print(advice)
-        if not is_trained and advice.verdict != "too-few":
-            print(_needs_words(needs))
+    elif to_train:
+        print(_needs_words(needs))
     say_next(next_command, args)
     return 0
 

@@ -1,7 +1,8 @@
 """Who is ahead in the comparison's main measure, and how many examples would show what these do not.
 
 The best value alone says nothing: two contenders are put in an order only where the interval of their paired difference leaves
-out zero. Where it does not, it is said how many examples of the same kind would show a difference as large as the measured one in
+out zero. Of several contenders one is always the luckiest: the intervals are widened for as many pairs as there are. Where an
+order is not shown, it is said how many examples of the same kind would show a difference as large as the measured one in
 80 of 100 comparisons.
 """
 
@@ -17,7 +18,7 @@ from afina.compare.comparison import Scored, title
 from afina.core.files import read_json, write_json
 from afina.core.translation import _
 from afina.core.units import format_count
-from afina.measure.intervals import MOST_NEEDED, POWER, Interval, difference_interval, examples_needed
+from afina.measure.intervals import MOST_NEEDED, POWER, Interval, difference_interval, examples_needed, stretched
 from afina.measure.metrics import Metric, metric_of
 
 FILE = "standing.json"
@@ -54,15 +55,16 @@ def stand(scores: Mapping[str, Sequence[float]], metric: Metric, *, resamples: i
     """The standing of contenders with these ``scores``, one an example, in the same order for all."""
     sign = 1 if metric.direction == "higher" else -1
     best = max(scores, key=lambda name: sign * float(np.mean(scores[name])))  # of equal ones the first
+    pairs = len(scores) * (len(scores) - 1) // 2  # any of them could have come out as the best and another one
     behind, undecided = [], []
     for name, theirs in scores.items():
         if name == best:
             continue
         interval = difference_interval(scores[best], theirs, binary=metric.binary, resamples=resamples, seed=seed)
-        if _is_shown(interval):
+        if _is_shown(stretched(interval, pairs)):
             behind.append(name)
         else:
-            needed = examples_needed(np.subtract(scores[best], theirs))
+            needed = examples_needed(np.subtract(scores[best], theirs), comparisons=pairs)
             undecided.append(Open(name, abs(interval.value), needed))
     return Standing(metric.name, len(scores[best]), best, tuple(behind), tuple(undecided))
 

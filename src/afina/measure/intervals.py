@@ -143,20 +143,35 @@ def difference_interval(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, binary: b
     return mean_interval(np.subtract(ours, theirs), resamples=resamples, seed=seed)
 
 
-def examples_needed(totals: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> int | None:
+def stretched(interval: Interval, comparisons: int) -> Interval:
+    """The interval as wide as it must be for so many ``comparisons`` all to hold in 95 of 100 cases (Bonferroni)."""
+    factor = _z_of(comparisons) / _Z
+    low, high = (
+        interval.value - factor * (interval.value - interval.low),
+        interval.value + factor * (interval.high - interval.value),
+    )
+    return Interval(interval.value, low, high)
+
+
+def _z_of(comparisons: int) -> float:
+    return NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / comparisons)
+
+
+def examples_needed(totals: npt.ArrayLike, weights: npt.ArrayLike | None = None, comparisons: int = 1) -> int | None:
     """How many examples of this kind show a difference as large as this one in POWER of the comparisons; None: over MOST_NEEDED.
 
     ``totals`` and ``weights`` as of ``mean_interval``. n = ((z₀.₉₇₅ + z₀.₈) s / d)² + z₀.₉₇₅² / 2, the sample size of a paired
-    t-test with Guenther's correction (1981, The American Statistician 35). It takes the measured difference for the true one;
-    what it says is as rough as that is.
+    t-test with Guenther's correction (1981, The American Statistician 35); z as large as so many ``comparisons`` want it. It
+    takes the measured difference for the true one; what it says is as rough as that is.
     """
     sums = np.asarray(totals, dtype=np.float64)
     shares = np.ones_like(sums) if weights is None else np.asarray(weights, dtype=np.float64)
     value = float(sums.sum() / shares.sum())
     spread = float(np.std((sums - value * shares) / shares.mean(), ddof=1))
-    if value == 0 or spread > abs(value) * math.sqrt(MOST_NEEDED) / (_Z + _Z_POWER):
+    z = _z_of(comparisons)
+    if value == 0 or spread > abs(value) * math.sqrt(MOST_NEEDED) / (z + _Z_POWER):
         return None
-    return math.ceil(((_Z + _Z_POWER) * spread / value) ** 2 + _Z**2 / 2)
+    return math.ceil(((z + _Z_POWER) * spread / value) ** 2 + z**2 / 2)
 
 
 def _binary(outcomes: npt.ArrayLike) -> Floats:

@@ -131,7 +131,8 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
         )
         + " "
         + _(
-            "Intervals: {resamples} bootstrap samples over examples; shares by Wilson, their differences by Bonett and Price."
+            "Intervals: the farthest of {resamples} bootstrap samples over examples, Student's and Hall's; shares by Wilson, "
+            "their differences by Bonett and Price."
         ).format(resamples=f"{comparison.resamples:,}")
         + " "
         + _("A difference counts where its 95 % interval leaves out zero."),
