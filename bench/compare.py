@@ -15,6 +15,7 @@ what fits them, and where the techniques part. Runs are made below ``.cache/benc
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import sys
@@ -93,7 +94,7 @@ def table(comparison: Comparison) -> dict[str, Any]:
     told = {(cell.metric, cell.contender, cell.kind): cell.verdict for cell in comparison.differences}
     kinds: dict[str, Any] = {}
     for cell in comparison.measured:
-        ends = [round(end, 4) for end in (cell.interval.value, cell.interval.low, cell.interval.high)]
+        ends = [_rounded(end) for end in (cell.interval.value, cell.interval.low, cell.interval.high)]
         verdict = told.get((cell.metric, cell.contender, cell.kind))
         row = kinds.setdefault(cell.kind or "all", {}).setdefault(cell.metric, {})
         row[cell.contender] = {"interval": ends, **({"against the base": verdict} if verdict else {})}
@@ -115,6 +116,11 @@ def table(comparison: Comparison) -> dict[str, Any]:
         "cost": typical,
         "rules": rules,
     }
+
+
+def _rounded(end: float) -> float | None:
+    """Four digits; None where there is no end, as with one example."""
+    return round(end, 4) if math.isfinite(end) else None
 
 
 def shown(name: str, comparison: Comparison) -> str:

@@ -131,7 +131,7 @@ def run_side(side: str, folder: Path) -> dict[str, Any]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr}")
+        raise SystemExit(f"{side} failed ({done.returncode}):\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -28,6 +28,7 @@ def test_opening_closing_shape_and_length_are_learned_from_texts() -> None:
         {"most_words": 10},
     ]
     assert rules(SUMS)[0] == {"matches": r".*-?\d[\d.,]*\s+\+\s+-?\d[\d.,]*\.\s+####\s+-?\d[\d.,]*"}
+    assert len(rules(SUMS)) == 2, "the mark before a number is no heading"
     assert rules(SAME)[0] == {"matches": r"Son\s+-?\d[\d.,]*\s+euros\."}
 
 

@@ -143,7 +143,6 @@ def made_up(count: int) -> list[str]:
     pieces += [
         "<|",
         "|>",
-        "</s>",
         "[INST]",
         "{{",
         "\\",
@@ -186,6 +185,19 @@ def test_real_vocabularies_give_the_training_ids_on_everything_that_a_person_can
         if vectors.is_file():
             pairs = json.loads(vectors.read_text(encoding="utf-8"))
             assert [pair["text"] for pair in pairs if server.tokenize(pair["text"]) != pair["ids"]] == []
+
+
+def test_llama_cpp_takes_the_name_of_an_end_for_an_end_although_it_is_plain_text_to_the_base(tmp_path: Path) -> None:
+    """Qwen's vocabulary has ``</s>`` as a piece of ordinary text; nothing in a GGUF can keep llama.cpp from that. Found by such
+    strings; the proof of a deployment tells it (``like a special token``), and an export whose examples hold it fails.
+    """
+    pipeline = byte_level([WORDS])
+    tree = json.loads(pipeline.to_str())
+    tree["model"]["vocab"]["</s>"] = len(tree["model"]["vocab"])
+    folder = write_model_around(tmp_path, Pipeline.from_str(json.dumps(tree)), chat_template=TEMPLATE)
+    with served(folder) as (renderer, server):
+        assert renderer.tokenizer.pipeline.token_to_id("</s>") not in renderer.tokenizer.encode("a</s>b")
+        assert other_ids(renderer, server, ["a</s>b", "a<s>b", "a</ s>b"]) == ["a</s>b"]
 
 
 def test_stories260k_has_the_scores_order_of_its_own_gguf(shared_data: Path, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import random
 
 import pytest
 
-from tools.tiny.blocks import said_twice
+from afina.train.step import mean_loss, prepare
+from tools.tiny.blocks import rows_of_blocks, said_twice
 from tools.tiny.check import ABILITIES, same_language
 from tools.tiny.generate import dialogue, dialogues
 from tools.tiny.grammar import Language, World, invented, is_held_out
 from tools.tiny.kinds import KINDS
 from tools.tiny.reading import reading
+from tools.tiny.train import new_model
 from tools.tiny.words import NOT_THERE
 
 
@@ -64,6 +66,17 @@ def test_a_row_of_blocks_trains_only_what_stood_before() -> None:
         for start, stop in row.spans:
             before = first.index(row.ids[start - 1])
             assert first[before + 1 : before + 1 + stop - start] == list(row.ids[start:stop])
+
+
+def test_the_starting_weights_copy_tokens_that_nobody_taught_them() -> None:
+    rows = rows_of_blocks(20, 4096, seed=3)
+    losses = {}
+    for circuit in (True, False):
+        model = new_model(7, circuit=circuit)
+        prepare(model)
+        losses[circuit] = mean_loss(model, rows, 2048)
+    assert losses[True] < 1.5
+    assert losses[False] > 8  # ln 4096 is 8.3
 
 
 def test_every_ability_counts_its_own_right_answer() -> None:

@@ -47,6 +47,7 @@ def add_circuit(model: LlamaForCausalLM) -> None:
         layer.self_attn.o_proj.weight *= QUIET**2 if number < 2 else QUIET
         layer.mlp.down_proj.weight *= QUIET
     first, second = (layer.self_attn for layer in model.model.layers[:2])
+    first.v_proj.weight *= QUIET
     for group in range(groups):
         code = torch.randn(size, len(own)) / math.sqrt(len(own)) @ own  # (size, D): of the token alone
         place = before[group * size : (group + 1) * size]  # (size, D): where the code of the token before is kept

@@ -41,7 +41,7 @@ ANY_NUMBER = r"-?\d[\d.,]*"
 _SHAPES = (  # what answers are built of; the first that they all are
     r"[^\n]*",  # one line
     r"(?m).*^```.*",  # code
-    r"(?m).*^#{1,6} .*",  # a heading
+    r"(?m).*^#{1,6} [^\W\d].*",  # a heading; "#### 42" is none
     r"(?m).*^\|.*\|$.*",  # a table
     r"(?m).*^(?:[-*+•]|\d+[.)]) .*",  # a list
 )

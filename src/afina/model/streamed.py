@@ -122,6 +122,7 @@ class StreamedModel:
                             found.append(out[0, list(places[row])].cpu())
                         else:
                             states.write(row, after.cpu())
+                del layer  # else it would be there still while the next one is read
                 self._take_out(number)
                 self._on_layer(number + 1, len(self._layers))
         return found

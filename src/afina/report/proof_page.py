@@ -76,6 +76,7 @@ class ProofPage:
     answer: str
     ended: bool
     file_facts: tuple[tuple[str, str], ...]
+    sha256: str
     near_ties: tuple[NearTie, ...]
     version: str
     finished: str
@@ -103,6 +104,8 @@ def _held_out(cases: Sequence[Case]) -> Markup:
         "Each must be read as in training: the same text, letter for letter, and the same number of tokens. What the model would "
         "say first must be as likely as for the same file on this machine. One that fails ends the deployment and is not here."
     )
+    if all(case.difference is None for case in cases):
+        note += " " + _("Likelihoods were not asked for again: what serves here is the llama.cpp that the export measured.")
     return join([_cases(cases), element("p", note, class_="note")])
 
 
@@ -203,7 +206,8 @@ def _answer(page: ProofPage) -> Markup:
 
 
 def _file(page: ProofPage) -> Markup:
-    return join([pairs(page.file_facts, "facts small"), _near_ties(page.near_ties)])
+    digest = element("p", _("SHA-256 of the file: "), element("code", page.sha256), class_="note digest")
+    return join([pairs(page.file_facts, "facts small"), digest, _near_ties(page.near_ties)])
 
 
 def _near_ties(ties: Sequence[NearTie]) -> Markup | None:

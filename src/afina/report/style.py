@@ -37,6 +37,7 @@ summary:hover { color: var(--ink); }
 .headline { max-width: 40rem; margin: 1rem 0 2rem; font-size: 1.3rem; line-height: 1.45; }
 .soft, .note, footer { color: var(--soft); }
 .note { margin: 1rem 0 0; max-width: 46rem; font-size: .875rem; }
+.digest { overflow-wrap: anywhere; }
 .missing { color: var(--soft); }
 .missing code { color: var(--ink); }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; margin-top: 2rem; font-size: .9rem; }

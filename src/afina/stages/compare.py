@@ -119,7 +119,7 @@ def compare(recipe: Recipe, run: RunFolder, events: Events, *, pilot: bool = Fal
     tuned = tuned_model(base, run)
     names = names_of(settings.contenders, documents=bool(recipe.data.documents))
     contenders = [
-        replace(one, identity=fingerprint.of_stage(trained) if one.name.startswith("tuned") else fingerprint.of_base(base))
+        replace(one, identity=fingerprint.of_model(one.base, one.adapter))
         for one in choose_contenders(names, base, tuned.base, tuned.adapter)
     ]
     if pilot:

@@ -54,6 +54,12 @@ def of_base(base: Base) -> str:
     return of_files([base.folder / "config.json", *base.weight_files])
 
 
+def of_model(base: Base, adapter: Path | None) -> str:
+    """A base with the adapter on it, if any, by what is in their files."""
+    files = sorted(path for path in adapter.iterdir() if path.is_file()) if adapter is not None else []
+    return _short(f"{of_base(base)} {of_files(files)}")
+
+
 def of_stage(manifest: Manifest) -> str:
     """A finished stage, by what went into it: the same inputs give the same result."""
     return _short(f"{__version__}\n" + "\n".join(f"{name}={value}" for name, value in sorted(manifest.inputs.items())))

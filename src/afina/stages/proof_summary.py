@@ -30,6 +30,7 @@ def page(proof: Mapping[str, Any]) -> ProofPage:
         answer=mask(proof["answer"]),
         ended=proof["ended"],
         file_facts=_file_facts(proof),
+        sha256=proof["sha256"],
         near_ties=tuple(_near_tie(tie) for tie in proof["export"]["near_ties"]),
         version=proof["afina"],
         finished=proof["finished"],
@@ -73,7 +74,6 @@ def _file_facts(proof: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             _("choices: tokens compared with torch's ({kinds})").format(kinds=", ".join(export["compared"])),
             f"{export['tokens']:,}",
         ),
-        ("SHA-256", proof["sha256"]),
     )
 
 
