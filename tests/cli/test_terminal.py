@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from afina.cli import terminal
@@ -12,7 +14,7 @@ def test_time_left_follows_from_what_is_done_since_the_task_began(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     plain = terminal._Plain()
     for seconds, done in ((0, 10), (1, 11), (60, 40), (120, 100)):
         clock[0] = 100.0 + seconds
