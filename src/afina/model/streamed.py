@@ -36,6 +36,7 @@ from afina.model.weights import Checkpoint, Weights
 
 _HEAD_PLACES = 256  # places whose log-probabilities are there at a time, each as wide as the vocabulary
 _HEAD_BYTES = 2**27  # of the output layer at a time, as float32
+_BESIDE = 2**27  # the family's code, and what the allocator keeps
 
 Watch = Callable[[PreTrainedModel, str], AbstractContextManager[object]]
 OnLayer = Callable[[int, int], None]  # layers that are done, layers in all
@@ -213,7 +214,7 @@ def bytes_needed(base: Base, longest: int) -> int:
     tokens = 4 * longest * (4 * int(config["intermediate_size"]) + 8 * int(config["hidden_size"]))
     scores = 3 * 4 * heads * longest**2 if choose_attention(base.family) == "eager" else 4 * longest**2
     output = 3 * 4 * vocabulary * _HEAD_PLACES + _HEAD_BYTES
-    return max(max(layers) + max(layers) // 4 + tokens + scores, output)
+    return max(max(layers) + max(layers) // 4 + tokens + scores, output) + _BESIDE
 
 
 class _States:
