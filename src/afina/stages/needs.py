@@ -35,12 +35,11 @@ class Needs:
 
 
 def needs_of(recipe: Recipe, run: RunFolder, longest: int, characters: int, *, prepared: bool) -> Needs | None:
-    """What the trainings take; None where the plan knows it only after more work (``afina plan``): the base is not here or large,
-    or all of its weights are trained.
+    """What the trainings take; None where the plan knows it only after more work (``afina plan``): the base is not here, or large.
 
     The ``longest`` example and all together have so many ``characters``.
     """
-    if recipe.adapter.method == "full" or not _is_here(recipe.base) or _weights(recipe) > _LARGE:
+    if not _is_here(recipe.base) or _weights(recipe) > _LARGE:
         return None
     settings = recipe.train
     if prepared:
