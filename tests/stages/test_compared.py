@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from afina.compare.comparison import load_comparison
+from afina.compare.standing import save_standing, stand
 from afina.core.run import RunFolder
+from afina.measure.metrics import metric_of
 from afina.report.compare_page import draw
-from afina.stages.compared import costs_of, gather_comparison, measures_of
+from afina.stages.compared import Verdict, costs_of, gather_comparison, measures_of, verdict_of
 from tests.fakes.finished_run import write_run
 from tests.report.reading import read
 
@@ -20,7 +22,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def page_of(run: RunFolder) -> str:
     folder = run.stage("compare")
-    return draw(gather_comparison(load_comparison(folder), "soporte", folder / "answers.jsonl", {"big": (1.0, 4.0)}))
+    return draw(gather_comparison(load_comparison(folder), "soporte", folder / "answers.jsonl", {"big": (1.0, 4.0)}, Verdict("")))
 
 
 def test_the_page_runs_nothing_and_has_every_question_with_all_answers(run: RunFolder) -> None:
@@ -44,7 +46,7 @@ def test_rows_are_sorted_by_the_style_sheet_by_each_contender_the_worst_first(ru
         assert sorted(int(place[str(number)]) for place in places) == list(range(30))
         assert f"#order-{number}:checked ~ .cards > .card {{ order: var(--o{number}); }}" in text
     comparison = load_comparison(run.stage("compare"))
-    answers = gather_comparison(comparison, "x", run.stage("compare") / "answers.jsonl", {}).rows
+    answers = gather_comparison(comparison, "x", run.stage("compare") / "answers.jsonl", {}, Verdict("")).rows
     of_tuned = sorted(range(30), key=lambda row: int(places[row]["4"]))
     scores = [answers[row].answers[4].score for row in of_tuned]
     assert scores == sorted(scores)
@@ -64,3 +66,14 @@ def test_prices_and_times_are_told_for_a_thousand_answers(run: RunFolder) -> Non
     assert money.values[3] == f"{1000 * (typical.prompt_tokens * 1 + typical.tokens * 4) / 1e6:,.2f}"
     assert len(costs_of(comparison, {})) == 3
     assert all(len(measure.values) == 5 for measure in measures_of(comparison))
+
+
+def test_of_several_contenders_the_verdict_is_who_is_shown_to_be_ahead(run: RunFolder) -> None:
+    comparison = load_comparison(run.stage("compare"))
+    counted = verdict_of(comparison, run).headline
+    assert "better in" in counted
+    scores = {"prompt": [0.0] * 30, "few_shot": [0.0] * 28 + [1.0, 1.0], "tuned": [1.0] * 30}
+    save_standing(run.stage("compare"), stand(scores, metric_of("pattern"), resamples=200, seed=1))
+    verdict = verdict_of(comparison, run)
+    assert verdict.headline == "On 30 held-out examples, style obeyed: tuned is ahead of base, few-shot."
+    assert verdict.notes[0] == counted

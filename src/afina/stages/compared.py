@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -251,27 +252,42 @@ def write_page(recipe: Recipe, run: RunFolder) -> Path:
     """Writes ``compare/report.html`` from what the run's folder holds."""
     folder = run.stage(COMPARE)
     comparison = load_comparison(folder)
-    page = gather_comparison(comparison, recipe.name, folder / ANSWERS, prices_of(recipe), standing_notes(run))
+    page = gather_comparison(comparison, recipe.name, folder / ANSWERS, prices_of(recipe), verdict_of(comparison, run))
     write_atomic(folder / PAGE, draw(page))
     return folder / PAGE
 
 
-def standing_notes(run: RunFolder) -> tuple[str, ...]:
-    """Who is ahead, as far as that is shown, and what the training made the model forget."""
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison comes to in a sentence, and what is said below the numbers first."""
+
+    headline: str
+    notes: tuple[str, ...] = ()
+
+
+def verdict_of(comparison: Comparison, run: RunFolder) -> Verdict:
+    """Of several contenders, who is shown to be ahead is the verdict; of two, in how many measures the second is better. Then the
+    other of both, and what the training made the model forget.
+    """
     standing, forgotten = load_standing(run.stage(COMPARE)), load_forgetting(run.stage(FORGETTING))
-    notes = [standing_words(standing) + "."] if standing else []
-    return (*notes, forgetting_words(forgotten)) if forgotten else tuple(notes)
+    counted = headline_of(comparison)
+    forgetting = (forgetting_words(forgotten),) if forgotten else ()
+    if standing is None:
+        return Verdict(counted, forgetting)
+    ahead = standing_words(standing)
+    if len(comparison.contenders) == 2:
+        return Verdict(counted, (ahead + ".", *forgetting))
+    headline = _("On {count} held-out examples, {ahead}.").format(count=comparison.held_out, ahead=ahead)
+    return Verdict(headline, (counted, *forgetting))
 
 
-def gather_comparison(
-    comparison: Comparison, name: str, answers: Path, prices: Prices, first_notes: Sequence[str] = ()
-) -> ComparePage:
-    """What ``compare/report.html`` says; ``first_notes`` stand before those about the numbers."""
+def gather_comparison(comparison: Comparison, name: str, answers: Path, prices: Prices, verdict: Verdict) -> ComparePage:
+    """What ``compare/report.html`` says."""
     main = main_of(comparison)
     return ComparePage(
         language=language() if catalogue(language()) else "en",
         name=name,
-        headline=headline_of(comparison),
+        headline=verdict.headline,
         facts=_facts(comparison),
         contenders=tuple((mark_of(one), title(one)) for one in comparison.contenders),
         measures=measures_of(comparison),
@@ -281,7 +297,7 @@ def gather_comparison(
             if len(comparison.kinds) > 1
         ),
         costs=costs_of(comparison, prices),
-        notes=(*first_notes, *notes_of(comparison)),
+        notes=(*verdict.notes, *notes_of(comparison)),
         over=_over(comparison, main),
         rules=tuple(
             Rule(mask(told(Check(**kept.rule))), tuple(format_share(kept.shares[one]) for one in comparison.contenders))
@@ -295,7 +311,7 @@ def gather_comparison(
 
 
 def headline_of(comparison: Comparison) -> str:
-    """What the comparison says, in a sentence."""
+    """What the comparison counts, in a sentence."""
     if not comparison.differences:
         return _("One contender was measured on {count} held-out examples.").format(count=comparison.held_out)
     first, *others = comparison.contenders

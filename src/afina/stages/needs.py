@@ -35,7 +35,7 @@ class Needs:
 
 
 def needs_of(recipe: Recipe, run: RunFolder, longest: int, characters: int, *, prepared: bool) -> Needs | None:
-    """What the trainings take; None where the plan knows it only after more work (``afina plan``): the base is not here, or large.
+    """What the trainings take; None where the plan knows it only after more work (``afina plan``): the base is not here or large.
 
     The ``longest`` example and all together have so many ``characters``.
     """

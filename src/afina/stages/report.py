@@ -21,14 +21,13 @@ from afina.report.page import KEPT_SHOWN, Page, Side, Stage, Step, draw
 from afina.stages.compared import (
     costs_of,
     exchanges_of,
-    headline_of,
     interval_text,
     mark_of,
     measures_of,
     notes_of,
     prices_of,
     records_of,
-    standing_notes,
+    verdict_of,
 )
 
 NAME = "report"
@@ -57,17 +56,18 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
     manifests = {stage: found for stage in STAGES if (found := run.manifest(stage))}
     prepared, trained = manifests[PREPARE], manifests.get(TRAIN)
     comparison = load_comparison(run.stage(COMPARE)) if COMPARE in manifests else None
+    verdict = verdict_of(comparison, run) if comparison else None
     is_pilot = comparison is not None and any(name.startswith("pilot") for name in comparison.contenders)
     finished = "".join(sorted(manifest.finished for manifest in manifests.values())[-1:])
     return Page(
         language=language() if catalogue(language()) else "en",
         name=recipe.name,
-        headline=_headline(comparison, trained),
+        headline=verdict.headline if verdict else _headline(trained),
         facts=_facts(recipe, manifests, comparison),
         contenders=tuple((mark_of(name), title(name)) for name in comparison.contenders) if comparison else (),
         measures=measures_of(comparison) if comparison else (),
         costs=costs_of(comparison, prices_of(recipe)) if comparison else (),
-        comparison_notes=(*standing_notes(run), *notes_of(comparison)) if comparison else (),
+        comparison_notes=(*verdict.notes, *notes_of(comparison)) if comparison and verdict else (),
         exchanges=tuple(exchanges_of(run.stage(COMPARE) / ANSWERS)) if comparison else (),
         curve=_curve(run.events_path, trained) if trained else None,
         training=_training(trained) if trained else (),
@@ -88,9 +88,7 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
     )
 
 
-def _headline(comparison: Comparison | None, trained: Manifest | None) -> str:
-    if comparison:
-        return headline_of(comparison)
+def _headline(trained: Manifest | None) -> str:
     if trained:
         return _("The adapter is trained; nothing has been compared yet.")
     return _("The examples are prepared; nothing has been trained yet.")
