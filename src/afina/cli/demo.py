@@ -112,20 +112,20 @@ def _show_problem(folder: RunFolder) -> None:
 
 def _show_plan(recipe: Recipe, folder: RunFolder) -> None:
     """This training's memory and time, beside those of a 7B model on a 12 GiB card with the same data in their usual length."""
-    from afina.stages.plan import assumed_sizes, plan, prepared_sizes
+    from afina.stages.plan import assumed_sizes, prepared_sizes, way_of
 
-    small = plan(recipe, prepared_sizes(recipe, folder))
+    small = way_of(recipe, prepared_sizes(recipe, folder))
     adapter = recipe.adapter.model_copy(update={"quantize": "nf4"})
-    large = plan(recipe.model_copy(update={"base": LARGE, "adapter": adapter}), assumed_sizes(1024, recipe.train), gpu=CARD)
-    for name, result in (("tiny", small), (f"{LARGE}, QLoRA", large)):
+    large = way_of(recipe.model_copy(update={"base": LARGE, "adapter": adapter}), assumed_sizes(1024, recipe.train), gpu=CARD)
+    for name, (_setup, found) in (("tiny", small), (f"{LARGE}, QLoRA", large)):
         _say(
             "  "
             + _("plan for {base}: needs {needed} of {free} on {target}, {seconds} a step").format(
                 base=name,
-                needed=format_bytes(result.peak_bytes),
-                free=format_bytes(result.free_bytes),
-                target=result.target,
-                seconds=format_duration(result.seconds_per_step),
+                needed=format_bytes(found.chosen.needed_bytes),
+                free=format_bytes(found.target.free_bytes),
+                target=found.target.name,
+                seconds=format_duration(found.seconds_per_step),
             )
         )
 

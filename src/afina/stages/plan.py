@@ -63,9 +63,8 @@ class PlanResult:
 
 def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) -> PlanResult:
     """What training ``recipe`` on ``rows`` needs on the named card, on this machine's CPU, or on the device found here."""
-    setup, target = situation(recipe, gpu, cpu, measured=True)
-    found = make_plan(setup, target, rows, wishes(recipe.train))
-    chosen = found.chosen
+    setup, found = way_of(recipe, rows, gpu, cpu)
+    target, chosen = found.target, found.chosen
     trained_bytes = chosen.by_category.get(TRAINED, chosen.by_category.get("adapter", 0))
     return PlanResult(
         fits=found.fits,
@@ -93,6 +92,12 @@ def plan_of_rows(recipe: Recipe, rows: Rows) -> Plan:
     found = make_plan(setup, target, rows, wishes(recipe.train))
     require_fit(found)
     return found
+
+
+def way_of(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) -> tuple[Setup, Plan]:
+    """The ladder down to the way that fits; not the longest context, which takes further dry runs."""
+    setup, target = situation(recipe, gpu, cpu, measured=True)
+    return setup, make_plan(setup, target, rows, wishes(recipe.train))
 
 
 def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measured: bool = False) -> tuple[Setup, Target]:
