@@ -88,8 +88,7 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) 
 
 def plan_of_rows(recipe: Recipe, rows: Rows) -> Plan:
     """How such rows will be trained on the device found here, with the time. Raises ResourceError where no way fits."""
-    setup, target = situation(recipe, measured=True)
-    found = make_plan(setup, target, rows, wishes(recipe.train))
+    _setup, found = way_of(recipe, rows)
     require_fit(found)
     return found
 
