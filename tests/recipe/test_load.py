@@ -192,3 +192,15 @@ def test_files_with_words_of_their_own_are_taken_from_the_recipes_folder(tmp_pat
     data = load_recipe(path).data
     assert data.examples == (Files(files=str(tmp_path / "chat.txt"), person="Ana"),)
     assert (data.test, data.documents) == ((str(tmp_path / "t.csv"),), (str(tmp_path / "docs"),))
+
+
+def test_a_model_elsewhere_may_be_written_as_its_name_and_address() -> None:
+    models = ["big", "small@http://127.0.0.1:9/v1", "user@team/model"]
+    found = validate(
+        {"name": "x", "data": {"examples": ["x.jsonl"]}, "compare": {"models": models}}, "recipe.yaml"
+    ).compare.models
+    assert [(model.name, model.at) for model in found] == [
+        ("big", "ollama"),
+        ("small", "http://127.0.0.1:9/v1"),
+        ("user@team/model", "ollama"),
+    ]

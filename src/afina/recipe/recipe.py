@@ -44,8 +44,11 @@ def _with_off(checks: object) -> object:
 
 
 def _named(model: object) -> object:
-    """A name alone is a model at Ollama."""
-    return {"name": model} if isinstance(model, str) else model
+    """A name alone is a model at Ollama; ``name@http…`` one at that address, as in ``compare.embeddings``."""
+    if not isinstance(model, str):
+        return model
+    name, at, address = model.rpartition("@")
+    return {"name": name, "at": address} if at and address.startswith(("http://", "https://")) else {"name": model}
 
 
 Pattern = Annotated[str, AfterValidator(_is_regular_expression)]
@@ -294,7 +297,7 @@ class Compare(_Section):
     pattern: Pattern | None = None
     """A regular expression that a whole answer in the right style matches (a dot matches line ends)."""
     models: tuple[Annotated[Model, BeforeValidator(_named)], ...] = ()
-    """Models elsewhere that take part: names at Ollama, or {name: x, at: https://host/v1, key: SOME_API_KEY, prices: [1, 3]}."""
+    """Models elsewhere that take part: names at Ollama, x@https://host/v1, or {name: x, at: …, key: SOME_KEY, prices: [1, 3]}."""
     judge: Annotated[Model | None, BeforeValidator(_named)] = None
     """A model that compares each contender's answers with the first one's, written like one of compare.models."""
     checks: tuple[Check, ...] | Literal["auto"] = "auto"

@@ -147,8 +147,6 @@ def _plan(trainings: Sequence[tuple[float, int, list[int]]], pace: Pace, count: 
         shares=", ".join(format_share(share) for share in SHARES),
         count=format_count(count),
     )
-    if pace.seconds_a_step is None:
-        return text
     seconds = format_duration(len(trainings) * pace.steps * pace.seconds_a_step)
     return text + _("; about {time} by the plan, and the answers to the held-out questions").format(time=seconds)
 

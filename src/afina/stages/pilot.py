@@ -78,8 +78,6 @@ def _plan(part: int, count: int, pace: Pace) -> str:
     text = _("a pilot training of {steps} steps on {part} of {count} examples").format(
         steps=pace.steps, part=part, count=format_count(count)
     )
-    if pace.seconds_a_step is None or pace.needed_bytes is None:
-        return text
     return text + _("; about {time} and {memory} by the plan, then the answers").format(
         time=format_duration(pace.steps * pace.seconds_a_step), memory=format_bytes(pace.needed_bytes)
     )

@@ -29,16 +29,15 @@ from afina.train.loop import planned_steps
 from afina.train.plan import Plan
 
 FEWEST_STEPS = 10  # with fewer, an adapter has hardly moved
-_WITHOUT_PLAN = 30  # steps where the plan knows no time: all weights are trained
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a small training is, and in which way it is done; None where the plan knows nothing: all weights are trained."""
+    """How long a small training is, and in which way it is done."""
 
     steps: int
-    seconds_a_step: float | None
-    needed_bytes: int | None
+    seconds_a_step: float
+    needed_bytes: int
     micro_tokens: int | Literal["auto"]
     checkpointing: str
 
@@ -100,10 +99,7 @@ def choose_pace(recipe: Recipe, run: RunFolder, folder: Path, seconds: float) ->
         return Pace(**read_json(path))
     most = len(planned_steps(rows, recipe.train))
     wished = None if recipe.pilot.steps == "auto" else recipe.pilot.steps
-    if recipe.adapter.method == "full":
-        pace = Pace(wished or min(most, _WITHOUT_PLAN), None, None, recipe.train.micro_tokens, recipe.train.checkpointing)
-    else:
-        pace = pace_of(plan_of_rows(recipe, sizes_of(rows, recipe.train)), wished, most, seconds)
+    pace = pace_of(plan_of_rows(recipe, sizes_of(rows, recipe.train)), wished, most, seconds)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, asdict(pace))
     return pace
