@@ -14,7 +14,8 @@ from afina.core.run import RunFolder
 from afina.model.base import resolve_base
 from afina.model.head import twins
 from afina.recipe.load import validate
-from afina.stages.prepare import build_renderer, prepare
+from afina.stages.prepare import prepare
+from afina.stages.renderer import build_renderer
 from tests.fakes.models import write_model
 
 

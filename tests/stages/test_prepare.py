@@ -26,11 +26,13 @@ from afina.core.run import RunFolder
 from afina.data import flow
 from afina.data.conversation import Conversation
 from afina.data.store import CONVERSATIONS, ROWS, SIDES, SIDES_FILE, Store, load_conversations, load_side
+from afina.data.template import CHATML
 from afina.data.tokenizer import Tokenizer
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
 from afina.report.prepared import PreparePage, load
-from afina.stages.prepare import CHUNKS, PREFERENCES, REPORT, Prepared, prepare, rendered_rows
+from afina.stages.prepare import CHUNKS, PREFERENCES, REPORT, Prepared, prepare
+from afina.stages.prepare_summary import rendered_rows
 from tests.fakes.models import write_model
 from tests.fakes.vocabularies import write_model_around
 
@@ -645,6 +647,44 @@ def test_nothing_is_done_twice_and_an_added_row_is_one_row_of_work(base: Path, t
     assert all_bytes(added.folder) == all_bytes(alone.folder)
     stayed = sum(len(before[side] & set(said(added.side(side)))) for side in SIDES)
     assert stayed >= 198  # the split goes by hash, not by place
+
+
+def test_where_nothing_changed_neither_readers_nor_checks_are_loaded(base: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", shop_rows(60))
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe(base, [path])), encoding="utf-8")
+    prepared(recipe(base, [path]), tmp_path / "runs")
+    code = "import sys; from afina.cli.main import main; assert main(['prepare', 'recipe.yaml']) == 0\n"
+    code += "print([name for name in ('afina.stages.preparation', 'sklearn', 'pandas', 'torch') if name in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_another_template_or_other_weights_are_a_change(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "base", max_position_embeddings=2048)
+    template = tmp_path / "own.jinja"
+    template.write_text(CHATML, encoding="utf-8")
+    path = write_rows(tmp_path / "a.jsonl", shop_rows(60))
+    chosen = recipe(model, [path]).model_copy(update={"chat_template": str(template)})
+    first = prepared(chosen, tmp_path / "runs")
+    template.write_text(CHATML.replace("<|im_end|>", "<|im_end|> "), encoding="utf-8")
+    second = prepared(chosen, tmp_path / "runs")
+    assert "changed: chat template;" in notices(second, "info")
+    assert second.result.tokens["train"] > first.result.tokens["train"]
+    write_model(model, seed=1, max_position_embeddings=2048)
+    assert "changed: base;" in notices(prepared(chosen, tmp_path / "runs"), "info")
+
+
+def test_a_template_that_cannot_be_used_leaves_the_earlier_result_where_it_was(base: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", shop_rows(60))
+    first = prepared(recipe(base, [path]), tmp_path / "runs")
+    kept = all_bytes(first.folder)
+    with pytest.raises(RecipeError, match=r"there is no file none\.jinja"):
+        prepared(recipe(base, [path]).model_copy(update={"chat_template": "none.jinja"}), tmp_path / "runs")
+    assert all_bytes(first.folder) == kept
+    assert [folder.name for folder in first.folder.parent.iterdir() if folder.is_dir()] == ["prepare"]
 
 
 def test_a_row_that_was_taken_over_is_told_of_and_kept_as_before(base: Path, tmp_path: Path) -> None:

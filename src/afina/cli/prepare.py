@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from afina.stages.prepare import prepare, rendered_rows  # libraries of data: not needed for help
+    from afina.stages.prepare import prepare  # libraries of data: not needed for help
 
     if args.show < 0:
         raise RecipeError(
@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         args.set = [*args.set, "data.checks.few-examples=warn"]
     code = run_one(args, prepare, "afina train {name}")
     if args.show > 0:
+        from afina.stages.prepare_summary import rendered_rows
+
         show(rendered_rows(load_target(args), args.runs, args.show), sys.stderr if args.json else sys.stdout)
     return code
 

@@ -76,8 +76,9 @@ from afina.model.load import choose_device, choose_dtype
 from afina.recipe.recipe import Check, Recipe
 from afina.stages import fingerprint
 from afina.stages.compared import main_of, write_page
-from afina.stages.prepare import CHUNKS, build_renderer
+from afina.stages.prepare import CHUNKS
 from afina.stages.prepare import NAME as PREPARE
+from afina.stages.renderer import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.stages.tuned import tuned_model
 from afina.train.loop import STAGE as TRAIN
@@ -181,7 +182,9 @@ def compare(recipe: Recipe, run: RunFolder, events: Events, *, pilot: bool = Fal
                 "recipe": fingerprint.of_settings(settings, seed, names, bool(recipe.data.documents), pilot),
                 "hardware": f"{device.type} {dtype_name}",
             },
-            plan=_("{contenders} on {held_out} held-out examples, {questions} of them answered; {dtype} on {device}").format(
+            plan=lambda: _(
+                "{contenders} on {held_out} held-out examples, {questions} of them answered; {dtype} on {device}"
+            ).format(
                 contenders=_against([*(title(one.name) for one in contenders), *(one.name for one in endpoints)]),
                 held_out=len(held_out),
                 questions=len(questions),

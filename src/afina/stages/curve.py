@@ -44,7 +44,8 @@ from afina.stages import fingerprint
 from afina.stages.compare import scoring_of
 from afina.stages.curve_words import page_of, verdict_words
 from afina.stages.prepare import NAME as PREPARE
-from afina.stages.prepare import build_renderer, prepare
+from afina.stages.prepare import prepare
+from afina.stages.renderer import build_renderer
 from afina.stages.small import Pace, choose_pace, relay, small_run
 from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.stages.train import train
@@ -118,7 +119,7 @@ def curve(recipe: Recipe, run: RunFolder, events: Events) -> CurveResult:
                 "base": fingerprint.of_base(measuring.base),
                 "settings": fingerprint.of_settings(recipe.adapter, recipe.train, recipe.compare, recipe.pilot),
             },
-            plan=_plan(trainings, pace, count),
+            plan=lambda: _plan(trainings, pace, count),
             work=work,
         ),
     )

@@ -28,8 +28,8 @@ from afina.recipe.recipe import Recipe
 from afina.report.proof_page import draw
 from afina.stages import fingerprint
 from afina.stages.prepare import NAME as PREPARE
-from afina.stages.prepare import build_renderer
 from afina.stages.proof_summary import page
+from afina.stages.renderer import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
 
 NAME = "deploy"
@@ -136,7 +136,7 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
                 "recipe": fingerprint.of_settings(name, gguf.name, context, recipe.system, recipe.compare.max_new_tokens),
                 "destination": ollama.address if ollama else EMBEDDED,
             },
-            plan=_("{file} ({size}) to {where}, {context} tokens of context").format(
+            plan=lambda: _("{file} ({size}) to {where}, {context} tokens of context").format(
                 file=gguf.name, size=format_bytes(gguf.stat().st_size), where=where, context=context
             ),
             work=work,

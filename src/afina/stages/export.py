@@ -58,7 +58,7 @@ from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
 from afina.stages.ladder import Subject, Torch, ask_torch, rung_of_adapter, rung_of_file, rungs_of_torch
 from afina.stages.prepare import NAME as PREPARE
-from afina.stages.prepare import build_renderer
+from afina.stages.renderer import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.stages.tuned import Tuned, tuned_model
 from afina.train.loop import STAGE as TRAIN
@@ -161,7 +161,7 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
                     recipe.export, recipe.name, renderer.template.source, recipe.compare.max_new_tokens
                 ),
             },
-            plan=_("{base} as {types}, {size}; then {prompts} prompts of {tokens} tokens each against torch").format(
+            plan=lambda: _("{base} as {types}, {size}; then {prompts} prompts of {tokens} tokens each against torch").format(
                 base=describe(base),
                 types=", ".join(recipe.export.types),
                 size=format_bytes(_bytes(plans)),

@@ -50,6 +50,11 @@ def of_tokenizer(base: Base) -> str:
     return of_files(path for name in ("config.json", *_TOKENIZER_FILES) if (path := base.folder / name).is_file())
 
 
+def of_template(setting: str) -> str:
+    """The recipe's ``chat_template``; a file counts by what is in it."""
+    return of_files([Path(setting)]) if setting.endswith(".jinja") and Path(setting).is_file() else setting
+
+
 def of_base(base: Base) -> str:
     return of_files([base.folder / "config.json", *base.weight_files])
 

@@ -46,7 +46,7 @@ from afina.stages import fingerprint
 from afina.stages.compared import COMPARE, FORGETTING, write_page
 from afina.stages.export import NAME as EXPORT
 from afina.stages.export import NEEDS_NONE, file_name
-from afina.stages.prepare import build_renderer
+from afina.stages.renderer import build_renderer
 from afina.stages.stage import Outcome, StageWork, run_stage
 from afina.stages.tuned import tuned_model
 from afina.train.loop import STAGE as TRAIN
@@ -97,7 +97,7 @@ def forget(recipe: Recipe, run: RunFolder, events: Events) -> Forgetting:
                 "asked": way if file is None else fingerprint.of_files([file[1]]),
                 "settings": fingerprint.of_settings(recipe.compare.resamples, renderer.template.source),
             },
-            plan=_("{count} general questions to the base and to the tuned model, in {way}").format(
+            plan=lambda: _("{count} general questions to the base and to the tuned model, in {way}").format(
                 count=len(general_set()), way=way
             ),
             work=work,

@@ -6,11 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from afina import __version__
+from afina.core.run import RunFolder
 from afina.core.translation import _, catalogue, language
 from afina.core.units import format_count
 from afina.data.clean.checks import PERSONAL, Action, checks
@@ -21,12 +23,14 @@ from afina.data.findings import Findings
 from afina.data.kinds import kinds
 from afina.data.read.examples import FileReading
 from afina.data.render import Renderer, segments
-from afina.data.store import SIDES, Store
+from afina.data.store import SIDES, Store, load_side
 from afina.data.survey import Pair, Survey
-from afina.model.base import Base
+from afina.model.base import Base, resolve_base
 from afina.recipe.recipe import Recipe
 from afina.report import prepared
 from afina.report.prepared import DocumentFlow, FileFlow, Found, FoundRow, Kind, PreparePage, ShownRow, Side, Step, Twins
+from afina.stages.prepare import NAME
+from afina.stages.renderer import build_renderer
 
 _SHOWN_ROWS = 10
 _SHOWN_TWINS = 12
@@ -122,6 +126,14 @@ def verdict(count: int) -> str:
     return _("{count} good examples: plenty for a style or a form; better ones now help more than further ones").format(
         count=told
     )
+
+
+def rendered_rows(recipe: Recipe, runs: Path, count: int) -> tuple[ShownRow, ...]:
+    """The first rows that the run prepared to train on, personal data masked."""
+    folder = RunFolder(runs / recipe.name).stage(NAME)
+    renderer = build_renderer(recipe, resolve_base(recipe.base, recipe.revision))
+    sides = {side: load_side(folder, side) for side in SIDES}
+    return tuple(shown_rows(Store(folder), sides, renderer, count))
 
 
 def shown_rows(store: Store, sides: Mapping[str, NDArray[np.int64]], renderer: Renderer, count: int) -> Iterator[ShownRow]:

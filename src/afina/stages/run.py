@@ -18,7 +18,8 @@ from afina.stages.compare import compare
 from afina.stages.deploy import deploy, require_destination
 from afina.stages.export import bytes_needed, export
 from afina.stages.forget import forget
-from afina.stages.prepare import build_renderer, prepare, require_readable
+from afina.stages.prepare import prepare, require_readable
+from afina.stages.renderer import build_renderer
 from afina.stages.report import report
 from afina.stages.train import train
 from afina.stages.workspace import DEFAULT_RUNS, working_in

@@ -32,12 +32,13 @@ class Outcome:
 class StageWork:
     """One stage, ready to run. ``resumable`` says that a half-done folder is gone on with (training's checkpoints).
 
-    ``is_whole``: whether a finished stage need not be done again, with the same inputs.
+    ``plan`` says in words what will be done; it is asked for only where there is something to do, before anything is moved, and
+    may fail. ``is_whole``: whether a finished stage need not be done again, with the same inputs.
     """
 
     name: str
     inputs: Mapping[str, str]
-    plan: str
+    plan: Callable[[], str]
     work: Callable[[Path], Outcome]
     resumable: bool = False
     is_whole: Callable[[Manifest], bool] = lambda _finished: True
@@ -49,6 +50,7 @@ def run_stage(run: RunFolder, events: Events, stage: StageWork) -> Manifest:
     if finished and run.is_fresh(stage.name, stage.inputs) and stage.is_whole(finished):
         events.emit(StageSkipped(stage.name, _("nothing changed since {when}").format(when=finished.finished)))
         return finished
+    plan = stage.plan()
     aside = None
     if finished:
         changed = ", ".join(run.changed_inputs(stage.name, stage.inputs)) or (
@@ -61,7 +63,7 @@ def run_stage(run: RunFolder, events: Events, stage: StageWork) -> Manifest:
     if folder.exists():
         _go_on_or_begin_anew(run, events, stage, started_with)
     write_json(started_with, dict(stage.inputs))
-    events.emit(StageStarted(stage.name, stage.plan))
+    events.emit(StageStarted(stage.name, plan))
     start = time.monotonic()
     try:
         outcome = stage.work(folder)

@@ -26,7 +26,7 @@ from afina.recipe.recipe import Adapter, Recipe, Train
 from afina.stages import fingerprint
 from afina.stages.plan import chosen_for
 from afina.stages.prepare import NAME as PREPARE
-from afina.stages.prepare import build_renderer
+from afina.stages.renderer import build_renderer
 from afina.stages.stage import STARTED, Outcome, StageWork, run_stage
 from afina.train import diagnose, loop, ranks, step
 from afina.train.checkpoint import Checkpoints
@@ -134,7 +134,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
         StageWork(
             name=NAME,
             inputs=inputs,
-            plan=_("{method} on {base}: {rows} rows, {tokens} tokens, {steps} steps; {dtype} on {device}: {why}").format(
+            plan=lambda: _("{method} on {base}: {rows} rows, {tokens} tokens, {steps} steps; {dtype} on {device}: {why}").format(
                 method=_method_words(recipe.adapter),
                 base=describe(base),
                 rows=len(rows),
