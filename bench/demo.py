@@ -1,0 +1,106 @@
+"""The demo over several seeds: who is right on which kind of question, what of its claims is shown, and the time of each stage.
+
+    python bench/demo.py                          five seeds in both languages; writes bench/results/demo.json
+    python bench/demo.py --lang es --seeds 1 2    prints one line of JSON and writes nothing
+
+A seed decides the order of the examples and the adapter's start. Each demo is a process of its own, below ``.cache/bench/demo``,
+where a finished one is not done again. The questions are the same for all seeds: the interval over the seeds is of Student's t
+on their shares and tells how far another training may be from these; how far other questions may be, the demo itself tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from scipy import stats
+
+BENCH = Path(__file__).resolve().parent
+sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
+
+from afina.core.files import write_json  # noqa: E402
+from afina.core.run import versions  # noqa: E402
+from afina.measure.intervals import Interval  # noqa: E402
+from afina.stages.demo import KINDS, ByKind, claims  # noqa: E402
+
+RUNS = BENCH.parent / ".cache" / "bench" / "demo"
+
+
+def demo(lang: str, seed: int) -> dict[str, Any]:
+    """What ``afina demo --json`` says of one seed, and its seconds in all (of a demo done before: those of looking it up)."""
+    command = [sys.executable, "-m", "afina.cli.main", "demo", "--lang", lang, "--json", "--set", f"train.seed={seed}"]
+    environment = {**os.environ, "PYTHONPATH": str(BENCH.parent / "src"), "OLLAMA_HOST": "127.0.0.1:9", "AFINA_LANG": "en"}
+    start = time.perf_counter()
+    done = subprocess.run(
+        [*command, "--runs", str(RUNS / f"{lang}-{seed}")], stdout=subprocess.PIPE, check=True, env=environment, text=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return {**found, "all_seconds": time.perf_counter() - start}
+
+
+def over_seeds(shares: Sequence[float]) -> list[float]:
+    """The mean of the seeds' shares with its 95 % interval, cut off at 0 and 1."""
+    middle = mean(shares)
+    if len(shares) < 2:
+        return [middle, math.nan, math.nan]
+    reach = float(stats.t.ppf(0.975, len(shares) - 1)) * stdev(shares) / math.sqrt(len(shares))
+    return [round(value, 3) for value in (middle, max(0.0, middle - reach), min(1.0, middle + reach))]
+
+
+def shown(found: dict[str, Any]) -> list[bool]:
+    """Which of the demo's claims one seed shows, in their order."""
+    of = found["by_kind"]
+    shares = {kind: {name: Interval(**one) for name, one in of["shares"][kind].items()} for kind in KINDS}
+    return [claim.holds for claim in claims(ByKind(shares, of["counts"]))]
+
+
+def table(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Right answers by kind and contender over the seeds, how many seeds show each claim, medians of the seconds."""
+    contenders = list(runs[0]["by_kind"]["shares"][KINDS[0]])
+    shares = {
+        kind: {name: over_seeds([run["by_kind"]["shares"][kind][name]["value"] for run in runs]) for name in contenders}
+        for kind in KINDS
+    }
+    verdicts = [shown(run) for run in runs]
+    return {
+        "questions": runs[0]["by_kind"]["counts"],
+        "right": shares,
+        "seeds that show it": dict(
+            zip((*KINDS, "all together"), (sum(column) for column in zip(*verdicts, strict=True)), strict=True)
+        ),
+        "seconds": {stage: round(median(run["seconds"][stage] for run in runs), 1) for stage in runs[0]["seconds"]},
+        "seconds in all": [round(run["all_seconds"]) for run in runs],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lang", choices=("es", "en"), help="this language only; writes nothing")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    chosen = parser.parse_args()
+    languages = [chosen.lang] if chosen.lang else ["es", "en"]
+    found = {lang: table([demo(lang, seed) for seed in chosen.seeds]) for lang in languages}
+    record = {
+        "seeds": chosen.seeds,
+        **found,
+        "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    if not chosen.lang:
+        write_json(BENCH / "results" / "demo.json", record)
+    print(json.dumps(record, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
