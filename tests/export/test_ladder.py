@@ -32,7 +32,7 @@ from afina.export.ladder import (
     told_by_llama,
     told_by_torch,
 )
-from afina.export.rungs import Rung, aligned, records
+from afina.export.rungs import Marks, Rung, aligned, heads, records
 from afina.infer.llama import LlamaServer
 from afina.infer.score import log_probabilities, score_rows
 from afina.measure.intervals import Interval
@@ -158,9 +158,15 @@ def test_the_smallest_file_that_keeps_enough_is_chosen() -> None:
 
 
 def test_rungs_are_kept_and_read_again_and_shown() -> None:
-    rungs = [Rung("base", 3.0), Rung("q4_k_m", 1.0, 3.1, 0.01, 0.1, 0.98, Interval(0.97, 0.95, 0.99), 3 << 20, 812.4)]
+    good, bad = Interval(0.97, 0.83, 0.99), Interval(0.0, 0.0, 0.2)
+    rungs = [
+        Rung("base", 3.0),
+        Rung("q4_k_m", 1.0, 3.1, 0.01, 0.1, 0.98, Interval(0.97, 0.95, 0.99), 3 << 20, 812.4, good, bad),
+    ]
     assert [Rung.from_record(record) for record in records(rungs)] == rungs
-    head, first, second = aligned(rungs)
+    head, first, second = aligned(rungs, Marks("label", 24))
+    assert "right label" in head
+    assert "0 % → 97 % (83–99 %)" in second
     assert head.split("  ")[-1] == "tokens/s"
     assert first.rstrip() == first[: len("base      ") + len("held-out loss")].rstrip()
     assert second.split()[-1] == "812"
@@ -217,3 +223,19 @@ def test_places_before_which_half_a_character_or_an_end_is_likeliest_are_told_to
         got = told_by_llama(server, passages, int(base.config["vocab_size"]))
     assert closeness(want, got).divergence < 1e-6
     assert np.concatenate(got.losses) == pytest.approx(np.concatenate(want.losses), abs=1e-3)
+
+
+def test_it_is_said_what_the_marks_are_or_why_there_are_none() -> None:
+    told = Marks("label", 24).words()
+    assert len(told) == 1
+    assert told[0].startswith(
+        "right label: share of the answers that are the expected label (accuracy); of 24 held-out questions"
+    )
+    assert "which file is deployed follows from the gain kept" in told[0]
+    assert Marks("label", 24, merged_needs=3 << 30).words()[1:] == [
+        "The merged model did not answer: that needs 3.0 GiB of memory."
+    ]
+    assert Marks(why_not="time", seconds=3700).words() == ["Answers are not measured: at this speed they would take 1 h 01 min."]
+    assert Marks(why_not="metric").words() == ["Answers are not measured: compare.metrics names no measure of them."]
+    assert heads(Marks(why_not="metric"))[6] == "answers"
+    assert Marks().words() == []  # exported before there were marks

@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from afina.compare.comparison import Performance, Scoring, compare_performances, save_comparison, score_answers
@@ -15,7 +15,7 @@ from afina.core.events import Events, Metric, StageFinished, StageStarted
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.data.conversation import Conversation, Message, Source
-from afina.export.rungs import Rung, records
+from afina.export.rungs import Marks, Rung, records
 from afina.infer.answer import Answer
 from afina.measure.choice import choose_metrics
 from afina.measure.intervals import Interval
@@ -184,13 +184,15 @@ def _export(run: RunFolder, _events: Events, _examples: int, _contenders: Sequen
     files = [run.stage("export") / f"{run.name}-{kind}.gguf" for kind in ("f16", "q8_0")]
     for file, size in zip(files, (300_000, 160_000), strict=True):
         write_atomic(file, b"\0" * size)
+    good, worse, bad = Interval(0.97, 0.83, 0.99), Interval(0.92, 0.74, 0.98), Interval(0.0, 0.0, 0.14)
     rungs = [
         Rung("base", 3.31),
-        Rung("merged", 0.84, divergence=0.0, divergence_99=0.0, agreement=1.0),
-        Rung("f16", 0.84, 3.31, 1e-7, 1e-6, 1.0, Interval(1.0, 1.0, 1.0), 300_000, 810.0),
-        Rung("q8_0", 0.85, 3.32, 2e-4, 1e-3, 0.99, Interval(0.99, 0.98, 1.0), 160_000, 1040.0),
+        Rung("merged", 0.84, divergence=0.0, divergence_99=0.0, agreement=1.0, mark=good),
+        Rung("f16", 0.84, 3.31, 1e-7, 1e-6, 1.0, Interval(1.0, 1.0, 1.0), 300_000, 810.0, good, bad),
+        Rung("q8_0", 0.85, 3.32, 2e-4, 1e-3, 0.99, Interval(0.99, 0.98, 1.0), 160_000, 1040.0, worse, bad),
     ]
-    result = {"ladder": records(rungs), "merged_onto": "as they are", "chosen": "q8_0"}
+    marks = asdict(Marks("pattern", 24))
+    result = {"ladder": records(rungs), "marks": marks, "merged_onto": "as they are", "chosen": "q8_0"}
     run.finish("export", inputs={"train": "1"}, result=result, seconds=6.1, outputs=files)
     return 6.1, "f16 and q8_0; 8 prompts give torch's greedy tokens"
 

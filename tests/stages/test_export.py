@@ -65,6 +65,10 @@ def make(trained: tuple[Recipe, Path], tmp_path: Path) -> Make:
     return copy
 
 
+def names_in(run: RunFolder) -> list[str]:
+    return sorted(path.name for path in run.stage("export").iterdir())
+
+
 def exported(recipe: Recipe, run: RunFolder) -> tuple[stage.ExportResult, list[Event]]:
     heard: list[Event] = []
     with Events(listeners=(heard.append,)) as events:
@@ -81,7 +85,7 @@ def test_the_files_are_there_proved_and_answer_as_they_were_trained(make: Make) 
     assert result.tokens > 3 * 5
     assert result.ends == {"f16": True, "q8_0": True}
     assert 0 < result.worst_error["f16"] < 1e-3 < result.worst_error["q8_0"] < 1.5e-2
-    assert [path.name for path in sorted(run.stage("export").iterdir())] == ["manifest.json", "shop-f16.gguf", "shop-q8_0.gguf"]
+    assert names_in(run) == ["answers.jsonl", "manifest.json", "shop-f16.gguf", "shop-q8_0.gguf"]
     assert {event.task for event in heard if isinstance(event, Progress)} == {
         "shop-f16.gguf",
         "shop-q8_0.gguf",
@@ -89,6 +93,7 @@ def test_the_files_are_there_proved_and_answer_as_they_were_trained(make: Make) 
         "shop-q8_0.gguf read again",
         "torch's answers",
         "held-out examples",
+        *(f"{who}: answers" for who in ("merged", "f16", "f16 base", "q8_0", "q8_0 base")),
     }
     with LlamaServer(result.files["q8_0"], context=256) as server:
         assert server.answer([Message("user", "Hello?")], 64).text == SENTENCE
@@ -154,7 +159,7 @@ def test_what_a_killed_export_left_is_taken_away(make: Make) -> None:
     (folder / ".shop-f16.gguf.123.part").write_bytes(b"half")
     (folder / "shop-bf16.gguf").write_bytes(b"of other types")
     exported(recipe, run)
-    assert [path.name for path in sorted(folder.iterdir())] == ["manifest.json", "shop-f16.gguf"]
+    assert names_in(run) == ["answers.jsonl", "manifest.json", "shop-f16.gguf"]
 
 
 def test_a_file_that_is_another_model_fails_and_the_stage_is_not_finished(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,11 +254,7 @@ def test_the_ladder_goes_from_the_base_to_each_file(make: Make) -> None:
     assert all(rung.base_loss is not None and rung.tokens_per_second for step, rung in rungs.items() if step in result.sizes)
     assert sorted(result.sizes) == ["q4_k_m", "q8_0"]
     assert result.sha256.keys() == result.sizes.keys()
-    assert [path.name for path in sorted(run.stage("export").iterdir())] == [
-        "manifest.json",
-        "shop-q4_k_m.gguf",
-        "shop-q8_0.gguf",
-    ]
+    assert names_in(run) == ["answers.jsonl", "manifest.json", "shop-q4_k_m.gguf", "shop-q8_0.gguf"]
     fields = gguf.GGUFReader(result.files["q4_k_m"]).fields
     assert fields["quantize.imatrix.entries_count"].contents() == 7
     assert "quantize.imatrix.entries_count" not in gguf.GGUFReader(result.files["q8_0"]).fields
@@ -303,6 +304,8 @@ def test_where_no_file_keeps_enough_the_export_names_a_larger_type(make: Make, m
     recipe, run = make(types=("q8_0",))
     result, heard = exported(recipe, run)
     assert result.chosen is None
+    assert (mark := steps_of(result)["q8_0"].mark) is not None
+    assert mark.value == 1.0  # every answer is right, and yet the loss decides
     texts = [event.text for event in heard if isinstance(event, Notice) and event.level == "warning"]
     assert texts == ["no file keeps 95 % of the gain (q8_0 90 %): try a larger one, --set export.types=[bf16]"]
 

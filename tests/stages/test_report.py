@@ -170,3 +170,34 @@ def test_two_contenders_of_which_none_is_tuned_have_a_headline_with_their_names(
     path = run.stage("compare") / "result.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"tuned"', '"rag"'), encoding="utf-8")
     assert gather(recipe(), run).headline == "On 30 held-out examples, against base: RAG better in 6 of 6 measures."
+
+
+@pytest.mark.parametrize(
+    ("language", "column", "note"),
+    [
+        ("en", "style obeyed", "It decides nothing: which file is deployed follows from the gain kept"),
+        ("es", "estilo cumplido", "No decide nada: qué archivo se despliega sale de la ganancia conservada"),
+    ],
+)
+def test_the_ladder_shows_what_the_answers_of_each_file_are_worth_and_what_for(
+    run: RunFolder, language: str, column: str, note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFINA_LANG", language)
+    page = read(report(recipe(), run, Events()).path.read_text(encoding="utf-8"))
+    assert column in page.text
+    assert note in page.text
+    wanted = [("", ""), ("97 %", "83–99 %"), ("0 % → 97 %", "83–99 %"), ("0 % → 92 %", "74–98 %")]
+    assert [step.cells[6] for step in gather(recipe(), run).ladder] == wanted
+    assert all(value in page.text and interval in page.text for value, interval in wanted)
+
+
+def test_a_run_that_was_exported_before_answers_were_measured_has_a_page(run: RunFolder) -> None:
+    manifest = run.stage("export") / "manifest.json"
+    tree = json.loads(manifest.read_text(encoding="utf-8"))
+    del tree["result"]["marks"]
+    for record in tree["result"]["ladder"]:
+        del record["mark"], record["base_mark"]
+    manifest.write_text(json.dumps(tree), encoding="utf-8")
+    page = gather(recipe(), run)
+    assert {step.cells[6] for step in page.ladder} == {("", "")}
+    assert not any("answers" in note.lower() for note in page.ladder_notes)

@@ -424,7 +424,24 @@ def save_comparison(
     scored: Sequence[Sequence[Scored]],
     kinds: Sequence[str] = (),
 ) -> list[Path]:
-    """Writes ``result.json`` and ``answers.jsonl`` (a line for each question, with its kind) into ``folder``; returns both."""
+    """Writes ``result.json`` and ``answers.jsonl`` into ``folder``; returns both."""
+    answers = save_answers(folder, questions, scored, kinds)
+    tree = asdict(comparison)
+    for cell in (*tree["measured"], *tree["differences"]):
+        cell["interval"] = _ends(cell["interval"])
+    if tree["judgement"]:
+        judged = tree["judgement"]
+        judged["agreement"] = judged["agreement"] and _ends(judged["agreement"])
+        for tally in judged["tallies"].values():
+            tally["points"] = _ends(tally["points"])
+    write_json(folder / RESULT, tree)
+    return [folder / RESULT, answers]
+
+
+def save_answers(
+    folder: Path, questions: Sequence[Conversation], scored: Sequence[Sequence[Scored]], kinds: Sequence[str] = ()
+) -> Path:
+    """Writes ``answers.jsonl``, a line for each question with its kind, into ``folder``."""
     lines = [
         {
             "source": str(question.source),
@@ -436,16 +453,7 @@ def save_comparison(
         for place, question in enumerate(questions)
     ]
     write_atomic(folder / ANSWERS, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    tree = asdict(comparison)
-    for cell in (*tree["measured"], *tree["differences"]):
-        cell["interval"] = _ends(cell["interval"])
-    if tree["judgement"]:
-        judged = tree["judgement"]
-        judged["agreement"] = judged["agreement"] and _ends(judged["agreement"])
-        for tally in judged["tallies"].values():
-            tally["points"] = _ends(tally["points"])
-    write_json(folder / RESULT, tree)
-    return [folder / RESULT, folder / ANSWERS]
+    return folder / ANSWERS
 
 
 def _answer_record(scored: Scored, question: Conversation) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +26,7 @@ from afina.core.translation import _
 from afina.data.conversation import Conversation
 from afina.data.render import Renderer, Row
 from afina.infer.answer import Answer
+from afina.infer.llama import LlamaServer
 from afina.infer.score import score_rows
 from afina.infer.torch_local import BATCH_ROWS, TorchEngine
 from afina.model.base import Base
@@ -82,7 +84,9 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Task:
-    """What every contender is given, by the way in which it is asked. ``kept``: what was done before, by content."""
+    """What every contender is given, by the way in which it is asked. ``kept``: what was done before, by content; ``stage``:
+    whose progress it is.
+    """
 
     renderer: Renderer
     given: Mapping[Way, Given]
@@ -90,6 +94,7 @@ class Task:
     dtype: torch.dtype
     device: torch.device
     kept: Kept | None = None
+    stage: str = STAGE
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,8 @@ def perform(contender: Contender, load: Load, task: Task, events: Events) -> Per
     """The contender's losses and greedy answers."""
     given = task.given[contender.way]
     losses = _losses(contender, load, task, events)
-    return Performance(contender.name, _answers(contender, load, task, events), by_conversation(given.rows, losses), given.asked)
+    answers = answer_all(contender, load, task, events)
+    return Performance(contender.name, answers, by_conversation(given.rows, losses), given.asked)
 
 
 def _losses(contender: Contender, load: Load, task: Task, events: Events) -> list[tuple[float, int]]:
@@ -181,27 +187,24 @@ def _losses(contender: Contender, load: Load, task: Task, events: Events) -> lis
     if task.kept is not None and (known := task.kept.get(key)) is not None:
         return [(loss, count) for loss, count in known]
     title_of = _("{contender}: held-out loss").format(contender=title(contender.name))
-    losses = score_rows(load(), rows, on_progress=_progress(events, title_of, len(rows), _("rows")))
+    losses = score_rows(load(), rows, on_progress=_progress(task, events, title_of, len(rows), _("rows")))
     if task.kept is not None and contender.identity:
         task.kept.put(key, losses)
     return losses
 
 
-def _answers(contender: Contender, load: Load, task: Task, events: Events) -> list[Answer]:
+def answer_all(contender: Contender, load: Load, task: Task, events: Events) -> list[Answer]:
     """An answer to each question, in portions that are kept as soon as they are there."""
     asked = task.given[contender.way].asked
-    prompts = [task.renderer.prompt_ids(one.conversation.prompt, one.conversation.tools) for one in asked]
-    keys = [_key(contender, task, "answer", prompt, task.max_new_tokens) for prompt in prompts]
-    answers: dict[int, Answer] = {}
-    for place, key in enumerate(keys):
-        if task.kept is not None and (known := task.kept.get(key)) is not None:
-            text, ids, finish, seconds = known
-            answers[place] = Answer(text, tuple(ids), finish, seconds)
-    missing = sorted((place for place in range(len(asked)) if place not in answers), key=lambda place: -len(prompts[place]))
+    answers = known_answers(contender, task)
+    keys = _answer_keys(contender, task)
+    missing = sorted(
+        (place for place in range(len(asked)) if place not in answers), key=lambda place: -asked[place].prompt_tokens
+    )
     title_of = _("{contender}: answers").format(contender=title(contender.name))
     for start in range(0, len(missing), BATCH_ROWS):
         places = missing[start : start + BATCH_ROWS]
-        tell = partial(_tell_more, _progress(events, title_of, len(asked), _("answers")), len(answers))
+        tell = partial(_tell_more, _progress(task, events, title_of, len(asked), _("answers")), len(answers))
         found = TorchEngine(load(), task.renderer.tokenizer, task.renderer.template).answer_many(
             [asked[place].conversation.prompt for place in places],
             task.max_new_tokens,
@@ -211,8 +214,22 @@ def _answers(contender: Contender, load: Load, task: Task, events: Events) -> li
         for place, answer in zip(places, found, strict=True):
             answers[place] = answer
             if task.kept is not None and contender.identity:
-                task.kept.put(keys[place], [answer.text, list(answer.ids), answer.finish, round(answer.seconds, 4)])
+                task.kept.put_answer(keys[place], answer)
     return [answers[place] for place in range(len(asked))]
+
+
+def known_answers(contender: Contender, task: Task) -> dict[int, Answer]:
+    """The answers that the contender gave before, by the place of their question."""
+    if task.kept is None:
+        return {}
+    found = {place: task.kept.answer(key) for place, key in enumerate(_answer_keys(contender, task))}
+    return {place: answer for place, answer in found.items() if answer is not None}
+
+
+def _answer_keys(contender: Contender, task: Task) -> list[str]:
+    asked = task.given[contender.way].asked
+    prompts = [task.renderer.prompt_ids(one.conversation.prompt, one.conversation.tools) for one in asked]
+    return [_key(contender, task, "answer", prompt, task.max_new_tokens) for prompt in prompts]
 
 
 def _tell_more(tell: Callable[[int], None], before: int, done: int) -> None:
@@ -226,7 +243,7 @@ def _key(contender: Contender, task: Task, *what: object) -> str:
 def perform_elsewhere(endpoint: Endpoint, task: Task, events: Events) -> Performance | LeftOut:
     """The answers of a model elsewhere, which is asked plainly. Whatever it answered is kept, even where it does not finish."""
     asked = task.given["plain"].asked
-    tell = _progress(events, _("{contender}: answers").format(contender=endpoint.name), len(asked), _("answers"))
+    tell = _progress(task, events, _("{contender}: answers").format(contender=endpoint.name), len(asked), _("answers"))
     answers: list[Answer] = []
     told: list[Asked] = []
     try:
@@ -242,5 +259,31 @@ def perform_elsewhere(endpoint: Endpoint, task: Task, events: Events) -> Perform
     return Performance(endpoint.name, answers, None, told)
 
 
-def _progress(events: Events, task: str, total: int, unit: str) -> Callable[[int], None]:
-    return lambda done: events.emit(Progress(STAGE, task, done, total, unit))
+def perform_file(name: str, gguf: Path, sha256: str, task: Task, context: int, events: Events) -> Performance:
+    """The greedy answers of a GGUF, by the embedded llama.cpp with at most ``context`` tokens.
+
+    ``sha256`` is the file's: an answer that was given before is not given again, and where all were, nothing is loaded.
+    """
+    asked = task.given["plain"].asked
+    needed = max(one.prompt_tokens for one in asked) + task.max_new_tokens
+    tell = _progress(task, events, _("{contender}: answers").format(contender=name), len(asked), _("answers"))
+    answers: list[Answer] = []
+    with ExitStack() as stack:
+        server = cache(lambda: stack.enter_context(LlamaServer(gguf, context=min(needed, context))))
+        for one in asked:
+            key = _file_key(sha256, one.conversation, task.max_new_tokens)
+            known = None if task.kept is None else task.kept.answer(key)
+            answer = known or server().answer(one.conversation.prompt, task.max_new_tokens, one.conversation.tools)
+            if known is None and task.kept is not None:
+                task.kept.put_answer(key, answer)
+            answers.append(answer)
+            tell(len(answers))
+    return Performance(name, answers, None, asked)
+
+
+def _file_key(sha256: str, conversation: Conversation, max_new_tokens: int) -> str:
+    return key_of("gguf", sha256, [asdict(message) for message in conversation.prompt], conversation.tools, max_new_tokens)
+
+
+def _progress(task: Task, events: Events, title_of: str, total: int, unit: str) -> Callable[[int], None]:
+    return lambda done: events.emit(Progress(task.stage, title_of, done, total, unit))

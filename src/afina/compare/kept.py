@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from afina.core.files import sha256_of_text, told_when_full
+from afina.infer.answer import Answer
 
 
 class Kept:
@@ -34,6 +35,16 @@ class Kept:
     def get(self, key: str) -> Any:
         """The value of a key, or None."""
         return self._known.get(key)
+
+    def answer(self, key: str) -> Answer | None:
+        """The answer that ``put_answer`` kept."""
+        if (known := self.get(key)) is None:
+            return None
+        text, ids, finish, seconds = known
+        return Answer(text, tuple(ids), finish, seconds)
+
+    def put_answer(self, key: str, answer: Answer) -> None:
+        self.put(key, [answer.text, list(answer.ids), answer.finish, round(answer.seconds, 4)])
 
     def put(self, key: str, value: Any) -> None:
         """Keeps a value, on the disk before this returns."""

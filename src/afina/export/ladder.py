@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ TOP = 256  # likeliest tokens that are asked for; the rest counts as one
 _LEAST = 1e-12
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,19 @@ class Closeness:
 
 def choose_passages(rows: Sequence[Row]) -> list[Passage]:
     """Up to ROWS rows from all over the list, up to PLACES trained tokens of each, the first and the last among them."""
-    having = [row for row in rows if any(row.trained[1:])]
-    count = min(ROWS, len(having))
-    chosen = [having[number * len(having) // count] for number in range(count)]
     passages = []
-    for row in chosen:
+    for row in spread([row for row in rows if any(row.trained[1:])], ROWS):
         trained = [place for place, is_trained in enumerate(row.trained) if is_trained and place]
         picked = np.linspace(0, len(trained) - 1, min(PLACES, len(trained))).round().astype(int)
         places = tuple(trained[number] for number in dict.fromkeys(picked.tolist()))
         passages.append(Passage(tuple(row.ids[: places[-1] + 1]), places))
     return passages
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most ``most`` of the ``items``, evenly spaced."""
+    count = min(most, len(items))
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def told_by_torch(logs: Iterable[NDArray[np.float32]], passages: Sequence[Passage], *, keep: bool = True) -> Told:

@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from afina.core.units import format_share
+
 LEVEL = 0.95
 _Z = NormalDist().inv_cdf((1 + LEVEL) / 2)  # 1.96
 POWER = 0.8  # how often a difference is to be shown, where it is said how many examples that takes
@@ -35,6 +37,11 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+def share_range(interval: Interval) -> str:
+    """The ends of a share's interval: ``83–99 %``."""
+    return f"{format_share(interval.low).removesuffix(' %')}–{format_share(interval.high)}"
 
 
 def mean_interval(

@@ -102,10 +102,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Step:
-    """One step from the base to a file: its name, its numbers as text; of a file also the share of the gain that it keeps."""
+    """One step from the base to a file: its name, its numbers as text, each with its interval or ``""``; of a file also the share
+    of the gain that it keeps.
+    """
 
     title: str
-    cells: tuple[str, ...]
+    cells: tuple[tuple[str, str], ...]
     kept: Estimate | None
     is_chosen: bool
 
@@ -345,14 +347,11 @@ def _ladder(page: Page) -> Markup:
         element("th", _("gain kept, 95 % interval"), scope="col") if with_plot else None,
         [element("th", head, scope="col", class_="number") for head in page.ladder_heads],
     )
+    steps = [_step(step, page.ladder_heads, with_plot=with_plot) for step in page.ladder]
+    table = element("table", element("thead", header), element("tbody", steps), class_="plain sides four ladder")
     return join(
         [
-            element(
-                "table",
-                element("thead", header),
-                element("tbody", [_step(step, page.ladder_heads, with_plot=with_plot) for step in page.ladder]),
-                class_="plain sides four ladder",
-            ),
+            element("div", table, class_="scrolled"),
             [element("p", note, class_="note") for note in page.ladder_notes],
         ]
     )
@@ -371,8 +370,14 @@ def _step(step: Step, heads: Sequence[str], *, with_plot: bool) -> Markup:
         element("th", element("b", step.title), " ", chosen, scope="row"),
         element("td", plot, class_="plot") if with_plot else None,
         [
-            element("td", cell, class_="number", data_title=head if cell else None)
-            for head, cell in zip(heads, step.cells, strict=True)
+            element(
+                "td",
+                value,
+                element("span", interval, class_="soft") if interval else None,
+                class_="number",
+                data_title=head if value else None,
+            )
+            for head, (value, interval) in zip(heads, step.cells, strict=True)
         ],
     )
 

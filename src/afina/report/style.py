@@ -60,6 +60,10 @@ th .soft { font-size: .82rem; line-height: 1.4; }
 td.number .soft { font-size: .82rem; }
 .measures th[scope=row] { width: 27%; }
 .measures .plot { width: 27%; min-width: 14rem; padding-left: 1rem; padding-right: 1.75rem; }
+.scrolled { overflow-x: auto; }
+.ladder th, .ladder td { padding-right: .75rem; }
+.ladder tr > :last-child { padding-right: 0; }
+.ladder thead .number { white-space: normal; }
 .ladder .plot { width: 16%; min-width: 9rem; padding-left: .6rem; padding-right: 1rem; }
 .measures .verdict { min-width: 6.5rem; max-width: 9rem; padding-left: .6rem; }
 .measures.many th[scope=row] { width: 20%; }

@@ -69,7 +69,7 @@ from afina.data.documents.document import Chunk
 from afina.data.render import Renderer, Row
 from afina.data.store import load_conversations, load_rows
 from afina.measure.choice import choose_metrics
-from afina.measure.intervals import Interval
+from afina.measure.intervals import Interval, share_range
 from afina.measure.metrics import metric_of
 from afina.model.base import resolve_base
 from afina.model.load import choose_device, choose_dtype
@@ -283,13 +283,24 @@ def _judged(
 def scoring_of(
     recipe: Recipe, renderer: Renderer, examples: Sequence[Conversation], questions: Sequence[Conversation], events: Events
 ) -> Scoring:
-    """What is measured: what the recipe names, else what fits the training answers; tells it with its rules."""
+    """What is measured, as ``choose_scoring`` has it; tells the rules, and which of them the examples themselves break."""
+    scoring = choose_scoring(recipe, renderer, examples, questions)
+    _check_patterns(scoring.pattern, scoring.checks, questions, events)
+    if scoring.checks and recipe.compare.checks == "auto":
+        text = _("rules of form, learned from the training answers: {rules} (compare/{file} has them for the recipe)")
+        events.info(NAME, text.format(rules="; ".join(map(told, scoring.checks)), file=CHECKS))
+    return scoring
+
+
+def choose_scoring(
+    recipe: Recipe, renderer: Renderer, examples: Sequence[Conversation], questions: Sequence[Conversation]
+) -> Scoring:
+    """What is measured: what the recipe names, else what fits the training answers."""
     settings = recipe.compare
     answers = [renderer.written(example).answer for example in examples[:_LOOKED_AT]]
     expected = [question.answer for question in questions]
     learned = settings.checks == "auto"
     checks = learn_checks(answers) if settings.checks == "auto" else settings.checks
-    _check_patterns(settings.pattern, checks, questions, events)
     reasons = choose_metrics(
         answers or expected,
         expected,
@@ -298,9 +309,6 @@ def scoring_of(
         checks=len(checks),
         learned=learned,
     )
-    if checks and learned:
-        text = _("rules of form, learned from the training answers: {rules} (compare/{file} has them for the recipe)")
-        events.info(NAME, text.format(rules="; ".join(map(told, checks)), file=CHECKS))
     return Scoring(reasons, settings.pattern, checks)
 
 
@@ -393,7 +401,7 @@ def _range(interval: Interval) -> str:
     """``93–99 %``; one example alone gives no interval."""
     if interval.high > 1:
         return _("one example, no interval")
-    return f"{format_share(interval.low).removesuffix(' %')}–{format_share(interval.high)}"
+    return share_range(interval)
 
 
 def _check_patterns(pattern: str | None, checks: Sequence[Check], questions: Sequence[Conversation], events: Events) -> None:

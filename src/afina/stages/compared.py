@@ -23,7 +23,7 @@ from afina.core.translation import _, catalogue, language
 from afina.core.units import format_count, format_duration, format_share
 from afina.data.clean.personal import mask
 from afina.measure.choice import main_metric
-from afina.measure.intervals import Interval
+from afina.measure.intervals import Interval, share_range
 from afina.measure.metrics import Metric, metric_of
 from afina.recipe.recipe import Check, Recipe
 from afina.report import plots
@@ -194,7 +194,7 @@ def interval_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
         return value, _("one example")
     if in_nats:
         return value, f"{interval.low:.3f}–{interval.high:.3f}"
-    return value, f"{format_share(interval.low).removesuffix(' %')}–{format_share(interval.high)}"
+    return value, share_range(interval)
 
 
 def _difference_text(interval: Interval, in_nats: bool) -> tuple[str, str]:

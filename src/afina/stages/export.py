@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from afina import __version__
+from afina.compare.comparison import ANSWERS, Performance
 from afina.core.errors import DataError, QualityError, ResourceError
 from afina.core.events import Events, Progress
 from afina.core.files import require_disk, sha256_of
@@ -43,8 +44,8 @@ from afina.export.encode import has_native_kernel
 from afina.export.gguf import FilePlan, OnBytes, bytes_of_file, plan_gguf, write_gguf
 from afina.export.importance import importance_of
 from afina.export.kernels import NATIVE_ONLY
-from afina.export.ladder import smallest_that_keeps
-from afina.export.rungs import Rung, aligned, records
+from afina.export.ladder import smallest_that_keeps, spread
+from afina.export.rungs import Marks, Rung, aligned, records
 from afina.export.written import WrittenWeights
 from afina.infer.llama import LlamaServer
 from afina.model.base import Base, describe, resolve_base
@@ -56,6 +57,7 @@ from afina.model.weights import Checkpoint, Float32
 from afina.recipe.kinds import KINDS, Kind
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
+from afina.stages.exam import Exam, answers_of_merged, mark, set_exam, shortened, sit
 from afina.stages.ladder import Subject, Torch, ask_torch, rung_of_adapter, rung_of_file, rungs_of_torch
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.renderer import build_renderer
@@ -78,9 +80,9 @@ class ExportResult:
     ``compared`` types gave torch's ``tokens`` on ``prompts``; ``conversations`` were read alike; ``ends``: an answer ended.
     ``near_ties``: places where rounding decided between two tokens; ``early_ends``: answers that llama.cpp ends at a token whose
     name it knows; ``untidy``: conversations with unusual blanks or accents, which llama.cpp reads as other tokens.
-    ``ladder``: what held-out examples cost at each step (``ladder.Rung``); ``merged_onto``: the weights that the adapter was
-    worked into; ``chosen``: the type that is deployed, None where no file keeps enough of the gain; ``adapter_file``: name, bytes
-    and hash of the adapter's own file, where the recipe wants one.
+    ``ladder``: what held-out examples cost at each step (``rungs.Rung``), and what their ``marks`` are (``rungs.Marks``);
+    ``merged_onto``: the weights that the adapter was worked into; ``chosen``: the type that is deployed, None where no file keeps
+    enough of the gain; ``adapter_file``: name, bytes and hash of the adapter's own file, where the recipe wants one.
     """
 
     files: dict[str, Path]
@@ -100,6 +102,7 @@ class ExportResult:
     merged_onto: str
     chosen: str | None
     adapter_file: dict[str, Any] | None = None
+    marks: dict[str, Any] | None = None
 
 
 def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
@@ -120,6 +123,7 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
     quantize = recipe.adapter.quantize if tuned.adapter else "none"
 
     def work(folder: Path) -> Outcome:
+        questions = set_exam(recipe, run, renderer, base, NAME)
         rows = load_rows(run.stage(PREPARE), "test")
         subject = Subject(
             base, tuned.base, tuned.adapter, quantize, _device(recipe, tuned.base, rows), folder, _layer_progress(events)
@@ -133,18 +137,19 @@ def export(recipe: Recipe, run: RunFolder, events: Events) -> ExportResult:
         merged = MergedWeights(Checkpoint(tuned.base.folder), tuned.adapter, rounded)
         importance = _importance(subject, load_rows(run.stage(PREPARE), "train"), plans, events) if recipe.export.imatrix else {}
         beside = folder / adapter_name(recipe) if recipe.export.adapter_file else None
-        model = _Model(recipe, subject, "nf4" if rounded else "none", renderer, merged, plans, importance)
+        model = _Model(recipe, subject, "nf4" if rounded else "none", renderer, merged, plans, importance, questions)
         paths = {kind: folder / file_name(recipe, kind) for kind in plans}
         result = _write(model, paths, events) | _prove(model, paths, held_out, asked, events)
         if beside is not None:
             write_adapter_file(beside, folder=_adapter(tuned), layout=next(iter(plans.values())).layout, name=recipe.name)
-        rungs = _climb(model, torch_says, paths, beside, events)
         result["sizes"] = {kind: path.stat().st_size for kind, path in paths.items()}
         result["sha256"] = {kind: sha256_of(path) for kind, path in paths.items()}
-        result["ladder"], result["merged_onto"] = records(rungs), torch_says.onto
+        rungs, marks = _climb(model, torch_says, paths, result["sha256"], beside, events)
+        result["ladder"], result["marks"], result["merged_onto"] = records(rungs), asdict(marks), torch_says.onto
         result["chosen"] = _choose(recipe, rungs, result["sizes"], events)
         result["adapter_file"] = beside and _record_of(beside)
-        return Outcome(result, [*paths.values(), *([beside] if beside else [])], _summary(result))
+        more = [path for path in (beside, folder / ANSWERS) if path is not None and path.is_file()]
+        return Outcome(result, [*paths.values(), *more], _summary(result))
 
     manifest = run_stage(
         run,
@@ -199,7 +204,7 @@ def choose_prompts(held_out: Sequence[Conversation], renderer: Renderer, count: 
             ),
             fix=_("raise data.split.test, add shorter examples, or lower export.check_tokens"),
         )
-    return _spread(fitting, count)
+    return spread(fitting, count)
 
 
 def require_kernels(recipe: Recipe) -> None:
@@ -220,7 +225,7 @@ def _kinds(recipe: Recipe) -> tuple[Kind, ...]:
 
 @dataclass(frozen=True)
 class _Model:
-    """What is exported, and how. ``onto``: the weights that the adapter is worked into."""
+    """What is exported, and how. ``onto``: the weights that the adapter is worked into; ``exam``: what its files are asked."""
 
     recipe: Recipe
     subject: Subject
@@ -229,6 +234,7 @@ class _Model:
     weights: MergedWeights
     plans: dict[Kind, FilePlan]
     importance: dict[str, Float32]
+    exam: Exam
 
     @property
     def base(self) -> Base:
@@ -246,14 +252,19 @@ def _importance(subject: Subject, rows: Sequence[Row], plans: dict[Kind, FilePla
     return importance_of(subject.tuned_model("none"), rows, next(iter(plans.values())).layout.tensors)
 
 
-def _climb(model: _Model, torch_says: Torch, paths: dict[Kind, Path], beside: Path | None, events: Events) -> list[Rung]:
-    """The rungs from the base to each file, the largest one first; each file's base is written, asked and deleted.
+def _climb(
+    model: _Model, torch_says: Torch, paths: dict[Kind, Path], sha256: dict[str, str], beside: Path | None, events: Events
+) -> tuple[list[Rung], Marks]:
+    """The rungs from the base to each file, the largest one first, and what their marks are; each file's base is written, asked
+    and deleted.
 
     ``beside``: the adapter's own file, which is asked with the largest of them.
     """
     recipe, base = model.recipe, model.subject.base
+    vocabulary, resamples, seed = int(base.config["vocab_size"]), recipe.compare.resamples, recipe.data.split.seed
     rungs = rungs_of_torch(torch_says, model.subject.quantize)
     order = sorted(paths, key=lambda kind: -bytes_of_file(model.plans[kind]))
+    exam, answers = model.exam, list[Performance]()
     for done, kind in enumerate(order):
         events.emit(Progress(NAME, _("held-out examples"), done, len(order), _("files")))
         rounded_base = paths[kind].with_name(f"{paths[kind].stem}-base.gguf")
@@ -268,27 +279,23 @@ def _climb(model: _Model, torch_says: Torch, paths: dict[Kind, Path], beside: Pa
                 name=recipe.name,
                 importance=_for_kind(model, kind),
             )
-            rungs.append(
-                rung_of_file(
-                    torch_says,
-                    kind,
-                    paths[kind],
-                    rounded_base,
-                    int(base.config["vocab_size"]),
-                    resamples=recipe.compare.resamples,
-                    seed=recipe.data.split.seed,
-                )
-            )
+            rung = rung_of_file(torch_says, kind, paths[kind], rounded_base, vocabulary, resamples=resamples, seed=seed)
+            rungs.append(rung)
+            exam = exam if done else shortened(exam, rung.tokens_per_second or 0.0, models=2 * len(order) + 1)
+            answers += sit(exam, kind, paths[kind], sha256[kind], rounded_base, events)
             if beside is not None and not done:
-                allowed = _ADAPTER_ALLOWED + 2 * (rungs[-1].divergence or 0.0)
-                vocabulary = int(base.config["vocab_size"])
+                allowed = _ADAPTER_ALLOWED + 2 * (rung.divergence or 0.0)
                 rungs.append(rung_of_adapter(torch_says, kind, rounded_base, beside, vocabulary, allowed))
         finally:
             rounded_base.unlink(missing_ok=True)
     events.emit(Progress(NAME, _("held-out examples"), len(order), len(order), _("files")))
-    for line in aligned(rungs):
+    of_merged, needed = answers_of_merged(exam, model.subject, model.onto, events)
+    folder = model.subject.folder
+    marked, marks = mark(exam, [*of_merged, *answers], rungs, folder, resamples=resamples, seed=seed)
+    marks = replace(marks, merged_needs=needed)
+    for line in (*aligned(marked, marks), *marks.words()):
         events.info(NAME, line)
-    return rungs
+    return marked, marks
 
 
 def _choose(recipe: Recipe, rungs: Sequence[Rung], sizes: dict[str, int], events: Events) -> str | None:
@@ -347,7 +354,7 @@ def _prove(
     reading = None
     for kind in _compared(paths):
         with LlamaServer(paths[kind], context=context, exact=True) as server:
-            reading = reading or check_reading(server, model.renderer, _spread(held_out, READ_CONVERSATIONS))
+            reading = reading or check_reading(server, model.renderer, spread(held_out, READ_CONVERSATIONS))
             said = listen(server, model.renderer, asked, most, stop_ids)
         choices[kind] = _judged(model, kind, paths[kind], said, stop_ids)
     assert reading is not None  # one file at least is compared
@@ -494,9 +501,3 @@ def _summary(result: dict[str, Any]) -> str:
     if result["near_ties"]:
         text += _(", near ties: {count}").format(count=len(result["near_ties"]))
     return text + _("; {count} held-out examples read alike").format(count=result["conversations"])
-
-
-def _spread(conversations: Sequence[Conversation], count: int) -> list[Conversation]:
-    """``count`` of them, evenly spaced."""
-    chosen = min(count, len(conversations))
-    return [conversations[place * len(conversations) // chosen] for place in range(chosen)]

@@ -13,7 +13,7 @@ from afina.core.files import write_atomic
 from afina.core.run import STAGES, Manifest, RunFolder
 from afina.core.translation import _, catalogue, language
 from afina.core.units import format_bytes, format_count, format_duration, format_share
-from afina.export.rungs import Rung, heads
+from afina.export.rungs import Marks, Rung, heads
 from afina.recipe.load import to_yaml
 from afina.recipe.recipe import Recipe
 from afina.report import plots
@@ -71,7 +71,7 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
         exchanges=tuple(exchanges_of(run.stage(COMPARE) / ANSWERS)) if comparison else (),
         curve=_curve(run.events_path, trained) if trained else None,
         training=_training(trained) if trained else (),
-        ladder_heads=tuple(heads()),
+        ladder_heads=tuple(heads(_marks(manifests.get(EXPORT)))),
         ladder=_ladder(manifests[EXPORT]) if EXPORT in manifests else (),
         ladder_notes=_ladder_notes(recipe, manifests[EXPORT]) if EXPORT in manifests else (),
         sides=_sides(prepared),
@@ -152,6 +152,11 @@ def _training(trained: Manifest) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
+def _marks(exported: Manifest | None) -> Marks:
+    """What the marks of its rungs are; nothing where it was exported before there were any."""
+    return Marks(**(exported.result.get("marks") or {})) if exported else Marks()
+
+
 def _ladder(exported: Manifest) -> tuple[Step, ...]:
     steps = []
     for record in exported.result["ladder"]:
@@ -177,6 +182,7 @@ def _ladder_notes(recipe: Recipe, exported: Manifest) -> tuple[str, ...]:
             share=format_share(recipe.export.keep_gain)
         ),
     ]
+    notes += _marks(exported).words()
     if exported.result["merged_onto"] == "nf4":
         notes.append(
             _("The adapter was merged into the NF4 weights that it was trained on, which cost less than the 16-bit ones.")
