@@ -34,6 +34,7 @@ PHASES: dict[str, tuple[Any, str, int]] = {
     "check": (stage, "check_numbers", 2),
     "choices": (stage, "listen", 1),
     "ladder": (stage, "rung_of_file", 1),
+    "answers": (stage, "sit", 2),
     "rename": (Path, "replace", 2),  # the first one is that of the stage's beginning
     "manifest": (RunFolder, "finish", 1),
 }
@@ -90,7 +91,7 @@ def phases(names: Iterable[str]) -> list[Any]:
     return [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-WHOLE = ["manifest.json", "shop-adapter.gguf", *(f"shop-{kind}.gguf" for kind in TYPES)]
+WHOLE = ["answers.jsonl", "manifest.json", "shop-adapter.gguf", *(f"shop-{kind}.gguf" for kind in TYPES)]
 
 
 @pytest.mark.parametrize("phase", phases(PHASES))
@@ -126,7 +127,7 @@ def files_as_large_as(size: int) -> Iterator[Any]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("phase", phases(["write", "quantize", "ladder", "manifest"]))
+@pytest.mark.parametrize("phase", phases(["write", "quantize", "ladder", "answers", "manifest"]))
 def test_a_disk_that_fills_is_told_and_leaves_nothing_half_written(
     phase: str, trained: tuple[Recipe, Path], alone: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
