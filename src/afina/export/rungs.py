@@ -45,9 +45,10 @@ class Marks:
         metric = metric_of(self.metric)
         told = [
             _(
-                "{metric}: {explanation}; of {count} held-out questions and as in the comparison, with its 95 % interval. "
-                "Of a file, the base in the same type comes first. It decides nothing: which file is deployed follows from the "
-                "gain kept, which rests on the loss and shows differences that so few answers cannot."
+                "{metric}: {explanation}; of {count} held-out questions, as the comparison would measure it at the time of the "
+                "export, with its 95 % interval. Of a file, the base in the same type comes first. It decides nothing: which "
+                "file is deployed follows from the gain kept, which rests on the loss and shows differences that so few "
+                "answers cannot."
             ).format(metric=metric.title, count=self.questions, explanation=metric.explanation)
         ]
         if self.merged_needs:

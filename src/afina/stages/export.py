@@ -281,7 +281,8 @@ def _climb(
             )
             rung = rung_of_file(torch_says, kind, paths[kind], rounded_base, vocabulary, resamples=resamples, seed=seed)
             rungs.append(rung)
-            exam = exam if done else shortened(exam, rung.tokens_per_second or 0.0, models=2 * len(order) + 1)
+            assert rung.tokens_per_second is not None  # of a file it is measured
+            exam = exam if done else shortened(exam, rung.tokens_per_second, models=2 * len(order) + 1)
             answers += sit(exam, kind, paths[kind], sha256[kind], rounded_base, events)
             if beside is not None and not done:
                 allowed = _ADAPTER_ALLOWED + 2 * (rung.divergence or 0.0)
