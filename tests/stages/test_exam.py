@@ -23,7 +23,7 @@ from afina.stages.compared import main_of
 from afina.stages.exam import Exam, answers_of_merged, mark, set_exam, shortened, sit
 from afina.stages.export import ExportResult, export
 from afina.stages.ladder import Subject
-from afina.stages.prepare import build_renderer
+from afina.stages.renderer import build_renderer
 from tests.fakes.chain import SENTENCE, write_chain_gguf, write_chain_model
 from tests.fakes.trained_run import make_trained_run
 

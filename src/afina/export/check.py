@@ -29,6 +29,7 @@ from afina.data.render import Renderer
 from afina.data.tokenizer import Tokenizer
 from afina.export.encode import Piece, encoders, pieces_of
 from afina.export.gguf import FilePlan, OnBytes, TensorFile
+from afina.export.proof import parting_place
 from afina.export.tensor import TensorPlan
 from afina.infer.llama import LlamaServer
 from afina.model.merge import MergedWeights
@@ -346,7 +347,7 @@ def _misreading(server: LlamaServer, renderer: Renderer, messages: tuple[Message
     )
     for part, wanted, got in readings:
         if wanted != got:
-            place = next((n for n, (a, b) in enumerate(zip(wanted, got)) if a != b), min(len(wanted), len(got)))
+            place = parting_place(wanted, got)
             return _("{part}, from token {place} on {got} instead of {wanted}").format(
                 part=part,
                 place=place + 1,

@@ -18,6 +18,7 @@ from afina.export.proof import (
     checked_case,
     first_that_ends,
     not_asked,
+    parting_place,
     require_same_text,
 )
 from afina.infer.llama import LlamaServer
@@ -75,7 +76,7 @@ def check_case(server: LlamaServer, question: Question, bos: str | None) -> Chec
 def _require_same_ids(question: Question, got: Sequence[int]) -> None:
     if tuple(got) == question.ids:
         return
-    place = next((n for n, (a, b) in enumerate(zip(question.ids, got, strict=False)) if a != b), min(len(got), len(question.ids)))
+    place = parting_place(question.ids, got)
     raise QualityError(
         _(
             "llama.cpp reads other tokens than in training, from token {place} on ({got} instead of {want}), for: {question}"

@@ -6,7 +6,6 @@ file through it, finds nothing to move and keeps one copy instead of two.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 
-from afina.core.files import require_disk, told_when_full
+from afina.core.files import replacing, require_disk
 from afina.core.translation import _
 from afina.core.units import KIB
 from afina.data.render import Renderer
@@ -120,15 +119,9 @@ def write_gguf(
     """
     plan = plan_gguf(base, weights, Renderer.build(template, tokenizer), kind, name, importance=importance)
     require_disk(path.parent, bytes_of_file(plan), _("the file {name}").format(name=path.name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with told_when_full(path):
-            _write_head(temporary, plan)
-            _append_tensors(temporary, plan, weights, importance or {}, progress)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        _write_head(temporary, plan)
+        _append_tensors(temporary, plan, weights, importance or {}, progress)
     return plan
 
 
@@ -189,8 +182,6 @@ def _append_tensors(
             written += padding
         if progress is not None:
             progress(written, plan.data_bytes)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _data(tensor: TensorFile, plan: FilePlan, encoded: Iterator[bytes]) -> Iterator[bytes]:

@@ -22,8 +22,8 @@ from afina.recipe.kinds import Kind
 QUESTIONS = 8
 HELD_OUT = "held-out"
 TOP = 20  # first tokens whose likelihood is compared
-_FEW = 8  # tokens of an answer that need not end
 _COMPARED = 5  # of them must be there on both sides
+_FEW = 8  # tokens of an answer that need not end
 # How far the log-probability of a first token may be off. 16 bits: key-value cache and attention in half precision. Fewer: the
 # products' inputs are rounded as well, on another machine in another grouping.
 LARGEST_DIFFERENCE: dict[Kind, float] = {"f32": 1e-2, "f16": 1e-2, "bf16": 1e-2}
@@ -180,12 +180,17 @@ def first_difference(here: Mapping[bytes, float], there: Mapping[bytes, float], 
     return difference
 
 
+def parting_place(wanted: Sequence[object], got: Sequence[object]) -> int:
+    """How many items both begin with alike."""
+    apart = (place for place, (one, other) in enumerate(zip(wanted, got, strict=False)) if one != other)
+    return next(apart, min(len(wanted), len(got)))
+
+
 def parting(question: Question, got: str, bos: str | None) -> Parting | None:
     """Where ``got`` parts from the text of training, a BOS that the tokenizer adds aside; None where it is the same."""
     if question.text in (got, (bos or "") + got):
         return None
-    place = next((n for n, pair in enumerate(zip(question.text, got, strict=False)) if pair[0] != pair[1]), None)
-    place = min(len(question.text), len(got)) if place is None else place
+    place = parting_place(question.text, got)
     start = max(0, place - _SHOWN)
     return Parting(place, question.text[start : place + _SHOWN], got[start : place + _SHOWN])
 
