@@ -35,8 +35,8 @@ from afina.model.shape import read_shape
 from afina.recipe.recipe import Adapter
 from afina.train import attention
 from afina.train.dry import Batch, Setup, dry_run, packed_of
+from afina.train.estimate import ALLOCATOR
 from afina.train.last_layer import prune_last_layer
-from afina.train.plan import ALLOCATOR
 from afina.train.saving import Checkpointing, Saving, apply_saving
 from afina.train.step import packed_loss
 

@@ -32,9 +32,8 @@ from afina.core.hardware import memory, processor  # noqa: E402
 from afina.core.run import versions  # noqa: E402
 from afina.core.units import MIB  # noqa: E402
 from afina.infer.score import log_probabilities  # noqa: E402
-from afina.model.base import open_folder  # noqa: E402
+from afina.model.base import SHAPES, open_folder  # noqa: E402
 from afina.model.load import load_model, without_weights  # noqa: E402
-from afina.model.shape import SHAPES  # noqa: E402
 from afina.model.streamed import Passage, StreamedModel, bytes_needed  # noqa: E402
 from tests.fakes.models import write_tokenizer  # noqa: E402
 

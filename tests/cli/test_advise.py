@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 from afina.cli import main as cli
+from afina.core.hardware import Memory
+from afina.core.units import GIB
+from afina.data.pack import planned_steps
+from afina.data.store import load_rows
+from afina.recipe.recipe import Train
 
 NAMES = "clavos tornillos martillos sierras pinturas brochas cintas cables bombillas taladros".split()
 
@@ -95,6 +100,39 @@ def test_too_few_examples_end_with_writing_more(recipe: Path, capsys: pytest.Cap
     assert told.out.startswith("Not yet: 40 good examples are too few.")
     assert "with 100 good examples of this kind → fine-tune" in told.out
     assert told.err.endswith(f"next: write more examples, then: afina advise {recipe}\n")
+
+
+def test_what_a_training_needs_is_estimated_from_texts_and_better_from_tokens(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def needs(*settings: str) -> dict[str, float]:
+        more = [part for one in settings for part in ("--set", one)]
+        assert cli.main(["advise", str(recipe), "--json", *more]) == 0
+        return dict(json.loads(capsys.readouterr().out)["needs"])
+
+    texts = needs()
+    assert texts["needed_bytes"] >= texts["least_bytes"] > 0
+    assert texts["pilot_steps"] <= texts["steps"]
+    assert (texts["steps"], needs("train.max_steps=2")["steps"]) == (3, 2)
+    assert needs("base=qwen3-8b")["least_bytes"] > 10 * texts["needed_bytes"]
+    assert cli.main(["prepare", str(recipe)]) == 0
+    capsys.readouterr()
+    tokens = needs()
+    assert (texts["is_tokenized"], tokens["is_tokenized"]) == (False, True)
+    assert tokens["steps"] == len(planned_steps(load_rows(recipe.parent / "runs" / "tienda" / "prepare", "train"), Train()))
+
+
+def test_a_base_that_does_not_fit_is_told_and_of_one_that_is_not_here_nothing(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("afina.core.hardware.gpus", list)
+    monkeypatch.setattr("afina.core.hardware.memory", lambda: Memory(12 * GIB, 12 * GIB))
+    assert cli.main(["advise", str(recipe), "--set", "base=gemma-2-9b"]) == 0
+    assert "Training this base hardly fits here" in capsys.readouterr().out
+    assert cli.main(["advise", str(recipe), "--set", "base=qwen3-8b", "--set", "adapter.quantize=nf4"]) == 0
+    assert "to 12.0 GiB of memory" in capsys.readouterr().out
+    assert cli.main(["advise", str(recipe), "--set", "base=nobody/nothing"]) == 0
+    assert "What the training needs is known after: afina prepare, then afina plan." in capsys.readouterr().out
 
 
 def test_an_empty_file_is_an_error_of_the_data(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,17 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         assert f"    {command.NAME} " in done.stdout
 
 
+def test_advice_loads_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"prompt": f"{n} + 1?", "completion": f"It is {n + 1}."}) + "\n" for n in range(120))
+    (tmp_path / "a.jsonl").write_text(rows, encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(f"name: x\ndata: {{examples: ['{tmp_path / 'a.jsonl'}']}}\n", encoding="utf-8")
+    code = f"import sys; from afina.cli.main import main; code = main(['advise', {str(tmp_path / 'recipe.yaml')!r}])\n"
+    code += "heavy = {'torch', 'transformers', 'huggingface_hub', 'scipy', 'xllamacpp'} & set(sys.modules)\n"
+    code += "assert not code and not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "A pilot (afina compare --pilot) trains about" in done.stdout
+
+
 def test_a_recipe_with_mistakes_ends_with_2_and_all_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("name: x\ndata: {exampels: [a]}\ntrain: {epochs: many, sed: 1}\n")

@@ -10,6 +10,7 @@ import torch
 
 from afina.core.errors import QualityError
 from afina.core.events import Event, Events, Metric
+from afina.data.pack import planned_steps
 from afina.model.base import resolve_base
 from afina.model.load import load_model
 from afina.model.lora import add_lora, lora_layers
@@ -131,8 +132,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(base: Path, 
 
 def test_every_row_is_seen_once_an_epoch_and_a_part_of_an_epoch_is_a_part() -> None:
     rows = made_up_rows(24)
-    whole_epochs = loop.planned_steps(rows, Train(epochs=2, batch_tokens=256))
+    whole_epochs = planned_steps(rows, Train(epochs=2, batch_tokens=256))
     assert sorted(row.source.line for step in whole_epochs for row in step) == sorted([*range(1, 25), *range(1, 25)])
-    half = loop.planned_steps(rows, Train(epochs=0.5, batch_tokens=256))
+    half = planned_steps(rows, Train(epochs=0.5, batch_tokens=256))
     assert len(half) == round(len(whole_epochs) / 4)
-    assert len(loop.planned_steps(rows, Train(epochs=2, batch_tokens=256, max_steps=3))) == 3
+    assert len(planned_steps(rows, Train(epochs=2, batch_tokens=256, max_steps=3))) == 3

@@ -10,9 +10,11 @@ import torch
 from afina.core.errors import RecipeError, ResourceError
 from afina.core.units import GIB, MIB
 from afina.train import plan as planning
+from afina.train.cards import CUDA_CONTEXT, DESKTOP
 from afina.train.dry import Batch, dry_run
-from afina.train.plan import Rows, Wishes, context_line, context_within, leanest, make_plan, require_fit
-from afina.train.target import CUDA_CONTEXT, DESKTOP, Target, named_gpu
+from afina.train.plan import Wishes, context_line, context_within, leanest, make_plan, require_fit
+from afina.train.sizes import Rows
+from afina.train.target import Target, named_gpu
 from tests.train.test_dry import setup_of
 
 ROWS = Rows(longest=100, step=400, trained_share=0.5)

@@ -48,19 +48,19 @@ def run(args: argparse.Namespace) -> int:
     is_trained = folder.manifest("train") is not None
     next_command = _next(advice, args.target, recipe.name, is_trained)
     to_train = not is_trained and advice.verdict != "too-few"
-    if not args.json:
-        _print(advice)  # the dry run takes seconds: what is known is told before it
     needs = _needs(recipe, folder, seen) if to_train else None
     if args.json:
         print_json({**_record(advice, seen, next_command), "needs": needs and asdict(needs)})
-    elif to_train:
-        print(_needs_words(needs))
+    else:
+        _print(advice)
+        if to_train:
+            print(_needs_words(needs))
     say_next(next_command, args)
     return 0
 
 
 def _needs(recipe: Recipe, folder: RunFolder, seen: Seen) -> Needs | None:
-    from afina.stages.needs import needs_of  # torch: only for this
+    from afina.stages.needs import needs_of
 
     return needs_of(recipe, folder, seen.longest, seen.characters, prepared=seen.prepared)
 
@@ -71,19 +71,25 @@ def _needs_words(needs: Needs | None) -> str:
         return _("What the training needs is known after: afina prepare, then afina plan.")
     if not needs.fits:
         return _(
-            "Training this base does not fit here: the leanest way needs {needed}, {free} are free; see: afina plan."
-        ).format(needed=format_bytes(needs.needed_bytes), free=format_bytes(needs.free_bytes))
+            "Training this base hardly fits here: by a rough estimate the leanest way needs {needed}, {free} are free. "
+            "Exactly: afina plan."
+        ).format(needed=format_bytes(needs.least_bytes), free=format_bytes(needs.free_bytes))
+    memory = format_bytes(needs.needed_bytes)
+    if needs.needed_bytes > needs.free_bytes:
+        memory = _("{least} to {most}").format(least=format_bytes(needs.least_bytes), most=format_bytes(needs.free_bytes))
     told = _(
         "A pilot (afina compare --pilot) trains about {pilot}, {pilot_steps} steps, and then answers; the whole training takes "
-        "about {whole}, {steps} steps. Either needs about {memory} of memory."
-    ).format(
+        "about {whole}, {steps} steps. Either needs about {memory} of memory. These are estimates from {source}; both commands "
+        "tell their exact plan before they start."
+    )
+    return told.format(
         pilot=format_duration(needs.pilot_seconds),
         pilot_steps=needs.pilot_steps,
         whole=format_duration(needs.seconds),
         steps=needs.steps,
-        memory=format_bytes(needs.needed_bytes),
+        memory=memory,
+        source=_("the tokens of the rows") if needs.is_tokenized else _("the length of the texts"),
     )
-    return told if needs.is_measured else told + " " + _("(From the length of the texts: nothing is tokenized yet.)")
 
 
 # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,12 +11,14 @@ What all rows of a micro-batch begin with (the system message, as a rule) is the
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
 from afina.data.render import Row
+from afina.recipe.recipe import Train
 
 SHORTEST_SHARED = 8  # tokens; what fewer would save is lost again in looking them up
 
@@ -80,6 +82,16 @@ def epoch_steps(rows: Sequence[Row], batch_tokens: int, seed: int, epoch: int) -
         steps[-1].append(rows[number])
         tokens += len(rows[number].ids)
     return steps
+
+
+def planned_steps(rows: Sequence[Row], settings: Train) -> list[list[Row]]:
+    """The rows of every step of the run, in order. The last epoch may be a part of one."""
+    steps: list[list[Row]] = []
+    for epoch in range(math.ceil(settings.epochs)):
+        of_epoch = epoch_steps(rows, settings.batch_tokens, settings.seed, epoch)
+        share = min(1.0, settings.epochs - epoch)
+        steps += of_epoch[: max(1, round(len(of_epoch) * share))]
+    return steps[: settings.max_steps]
 
 
 def micro_batches(rows: Sequence[Row], micro_tokens: int, *, share: bool = True, multiple: int = 1) -> list[Packed]:

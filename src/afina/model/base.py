@@ -14,6 +14,7 @@ from afina.core.translation import _
 from afina.core.units import format_bytes
 
 TINY = Path(__file__).parent / "tiny"
+SHAPES = Path(__file__).parent / "shapes"
 FAMILIES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
@@ -76,12 +77,7 @@ def open_folder(folder: Path, name: str) -> Base:
         raise DataError(
             _("{folder} has no config.json").format(folder=folder), fix=_("name the folder of a Hugging Face model as base")
         )
-    try:
-        config = read_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            _("{path} is not JSON: {reason}").format(path=path, reason=error), fix=_("download the base model again")
-        ) from None
+    config = read_config(path)
     family = str(config.get("model_type"))
     if family not in FAMILIES:
         raise DataError(
@@ -97,6 +93,29 @@ def open_folder(folder: Path, name: str) -> Base:
         )
     _require_weights(folder)
     return Base(name=name, folder=folder.absolute(), config=config, family=family)
+
+
+def shape_names() -> list[str]:
+    """The shapes that come with afina: configurations without weights, to plan with."""
+    return sorted(path.stem for path in SHAPES.glob("*.json"))
+
+
+def config_file(base: str) -> Path | None:
+    """The config.json of ``base``, which may be a shape; None where it is not on this machine, as before a download."""
+    if base.lower() in shape_names():
+        return SHAPES / f"{base.lower()}.json"
+    path = (TINY if base == "tiny" else Path(base).expanduser()) / "config.json"
+    return path if path.is_file() else None
+
+
+def read_config(path: Path) -> Any:
+    """What a config.json holds. Raises DataError where it is no JSON."""
+    try:
+        return read_json(path)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            _("{path} is not JSON: {reason}").format(path=path, reason=error), fix=_("download the base model again")
+        ) from None
 
 
 def _require_weights(folder: Path) -> None:

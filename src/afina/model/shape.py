@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig
 
 from afina.core.errors import DataError
-from afina.core.files import read_json
 from afina.core.translation import _
-from afina.model.base import TINY, resolve_base
-
-SHAPES = Path(__file__).parent / "shapes"
-
-
-def shape_names() -> list[str]:
-    """The shapes that come with afina."""
-    return sorted(path.stem for path in SHAPES.glob("*.json"))
+from afina.model.base import SHAPES, TINY, read_config, resolve_base, shape_names
 
 
 def read_shape(base: str, revision: str | None = None) -> PreTrainedConfig:
@@ -51,12 +42,7 @@ def read_shape(base: str, revision: str | None = None) -> PreTrainedConfig:
 
 def config_of(path: Path) -> PreTrainedConfig:
     """The configuration in ``path``, which must be that of a causal language model."""
-    try:
-        tree: Any = read_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            _("{path} is not JSON: {reason}").format(path=path, reason=error), fix=_("download the base model again")
-        ) from None
+    tree: Any = read_config(path)
     family = tree.get("model_type") if isinstance(tree, dict) else None
     if not isinstance(family, str):
         raise DataError(

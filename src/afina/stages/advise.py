@@ -15,6 +15,7 @@ from pathlib import Path
 from afina.compare import advice
 from afina.compare.advice import Advice, advise, observe
 from afina.compare.figure import Example, Figure, Shown
+from afina.core.collector import seldom_collected
 from afina.core.errors import DataError, RecipeError
 from afina.core.events import Events, Progress
 from afina.core.run import RunFolder
@@ -89,7 +90,8 @@ def look(recipe: Recipe, run: RunFolder, events: Events) -> Seen:
     files = require_readable(recipe.data)
     documents = find_documents(recipe.data.documents)
     prepared = _is_prepared(recipe, run, paths_of(files), documents)
-    found = _read_prepared(run) if prepared else _read(recipe, events)
+    with seldom_collected():
+        found = _read_prepared(run) if prepared else _read(recipe, events)
     if not found.kept:
         told = "\n".join(f"  {row.place}: {row.text}" for row in found.first)
         raise DataError(

@@ -19,6 +19,7 @@ from afina.data.store import load_side
 from afina.recipe.recipe import Recipe
 from afina.stages.compare import compare
 from afina.stages.forget import forget
+from afina.stages.pace import PILOT_SECONDS
 from afina.stages.prepare import NAME as PREPARE
 from afina.stages.prepare import prepare
 from afina.stages.report import report
@@ -28,7 +29,6 @@ from afina.train.loop import STAGE as TRAIN
 
 NAME = "pilot"
 EXAMPLES = 200  # training examples at most: form and style show with so many
-SECONDS = 180.0  # of the training, where ``pilot.steps`` is auto
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def compare_pilot(recipe: Recipe, run: RunFolder, events: Events) -> Compared:
     prepare(recipe, run, events)
     count = len(load_side(run.stage(PREPARE), "train"))
     places = sorted(random.Random(f"pilot/{recipe.train.seed}").sample(range(count), min(EXAMPLES, count)))
-    pace = choose_pace(recipe, run, run.root / NAME, SECONDS)
+    pace = choose_pace(recipe, run, run.root / NAME, PILOT_SECONDS)
     small_recipe, small = small_run(recipe, run, run.root / NAME, places, pace, recipe.train.seed)
     events.info(NAME, _plan(len(places), count, pace))
     with relay(events, NAME, path=small.events_path) as heard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from afina.core.files import read_json, write_json
 from afina.core.run import RunFolder
 from afina.data.render import Row
 from afina.data.store import load_rows
+from afina.model.base import shape_names
 from afina.model.load import choose_device, choose_dtype
-from afina.model.shape import read_shape, shape_names
+from afina.model.shape import read_shape
 from afina.recipe.recipe import Recipe, Train
 from afina.stages.prepare import NAME as PREPARE
 from afina.train.dry import TRAINED, Setup, parameters_of
-from afina.train.plan import Plan, Rows, Wishes, context_line, context_within, make_plan, require_fit
+from afina.train.plan import Plan, Wishes, context_line, context_within, make_plan, require_fit
 from afina.train.saving import Saving
+from afina.train.sizes import Rows, sizes_of
 from afina.train.target import Target, found_target, named_gpu
 
 CHOICE = "choice.json"  # in the folder of a training: what ``auto`` stands for in this run, kept when it is resumed
@@ -126,15 +128,6 @@ def assumed_sizes(longest: int, settings: Train) -> Rows:
 def known_shapes() -> list[str]:
     """The names of the shapes that come with afina."""
     return shape_names()
-
-
-def sizes_of(rows: Iterable[Row], settings: Train) -> Rows:
-    """The longest row, the tokens of a step, and the largest trained share of a row."""
-    longest, share, total = 1, 0.0, 0
-    for row in rows:
-        length = row.spans[-1][1]
-        longest, share, total = max(longest, length), max(share, row.trained_tokens / length), total + length
-    return Rows(longest, min(total, settings.batch_tokens), share)
 
 
 def wishes(settings: Train) -> Wishes:

@@ -19,16 +19,16 @@ import numpy as np
 from afina.core.events import Event, Events, Notice, Progress
 from afina.core.files import read_json, sha256_of_text, write_json
 from afina.core.run import RunFolder
+from afina.data.pack import planned_steps
 from afina.data.render import Row
 from afina.data.store import SIDES, SIDES_FILE, load_rows, load_side, save_sides
 from afina.recipe.recipe import Recipe
 from afina.stages import fingerprint
-from afina.stages.plan import plan_of_rows, sizes_of
+from afina.stages.pace import steps_within
+from afina.stages.plan import plan_of_rows
 from afina.stages.prepare import NAME as PREPARE
-from afina.train.loop import planned_steps
 from afina.train.plan import Plan
-
-FEWEST_STEPS = 10  # with fewer, an adapter has hardly moved
+from afina.train.sizes import sizes_of
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def choose_pace(recipe: Recipe, run: RunFolder, folder: Path, seconds: float) ->
 
 
 def pace_of(plan: Plan, wished: int | None, most: int, seconds: float) -> Pace:
-    """``wished`` steps, else as many as ``plan`` does in so many seconds, from FEWEST_STEPS to ``most``."""
-    steps = wished or min(most, max(FEWEST_STEPS, round(seconds / plan.seconds_per_step)))
+    """``wished`` steps, else as many as ``plan`` does in so many seconds, at most ``most``."""
+    steps = steps_within(seconds, plan.seconds_per_step, most, wished)
     saving, needed = plan.chosen.saving, plan.chosen.needed_bytes
     if saving.mlp_tile is not None:  # no setting says this: left to the training's own plan
         return Pace(steps, plan.seconds_per_step, needed, "auto", "auto")

@@ -17,6 +17,7 @@ from afina.core.files import require_disk
 from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
 from afina.core.units import format_bytes, format_count
+from afina.data.pack import planned_steps
 from afina.data.render import Row
 from afina.data.store import load_conversations, load_rows
 from afina.model.base import Base, describe, resolve_base
@@ -75,7 +76,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     dtype, why = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
     rows, val_rows = (prepared_rows(run, side) for side in ("train", "val"))
     all_ranks.require_rows(len(rows))
-    steps = loop.planned_steps(rows, recipe.train)
+    steps = planned_steps(rows, recipe.train)
     micro_tokens = loop.MICRO_TOKENS if recipe.train.micro_tokens == "auto" else recipe.train.micro_tokens
     torch.set_num_threads(choose_threads(base.config, min(recipe.train.batch_tokens, micro_tokens)))
     inputs = {

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from afina.core.events import Events, Metric, Progress
 from afina.core.interrupt import stop_wish
 from afina.core.translation import _
-from afina.data.pack import epoch_steps, micro_batches
+from afina.data.pack import micro_batches, planned_steps
 from afina.data.render import Row
 from afina.recipe.recipe import Train
 from afina.train import diagnose
@@ -49,16 +49,6 @@ class Trained:
     best_loss: float | None
     tokens_per_second: float
     early_stop: bool
-
-
-def planned_steps(rows: Sequence[Row], settings: Train) -> list[list[Row]]:
-    """The rows of every step of the run, in order. The last epoch may be a part of one."""
-    steps: list[list[Row]] = []
-    for epoch in range(math.ceil(settings.epochs)):
-        of_epoch = epoch_steps(rows, settings.batch_tokens, settings.seed, epoch)
-        share = min(1.0, settings.epochs - epoch)
-        steps += of_epoch[: max(1, round(len(of_epoch) * share))]
-    return steps[: settings.max_steps]
 
 
 def train(

@@ -11,34 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 
 from afina.core.errors import ResourceError
 from afina.core.translation import _
 from afina.core.units import format_bytes
 from afina.train.dry import Batch, Setup, dry_run
+from afina.train.estimate import ALLOCATOR, FEWEST_TOKENS, MOST_TOKENS
 from afina.train.saving import Checkpointing, Saving
+from afina.train.sizes import Rows
 from afina.train.storages import RAM
 from afina.train.target import COPY_BYTES_A_SECOND, Target
 
-# Share of the tensors' peak that allocators keep beside them: on the CPU as bench/plan.py measures it with glibc (12 to 24 %,
-# more for models of a few megabytes), on CUDA modelled.
-ALLOCATOR = MappingProxyType({"cpu": 0.20, "cuda": 0.03})
-# Tokens of a micro-batch: more gain nothing, fewer cost speed.
-MOST_TOKENS = MappingProxyType({"cpu": 1024, "cuda": 16384})
-FEWEST_TOKENS = MappingProxyType({"cpu": 256, "cuda": 1024})
 _GRAIN = 256  # tokens: what a longest context is rounded down to
 _SHORTEST = 1024  # tokens: below it the line no longer holds
 _PROBES = (4096, 8192)  # tokens from which on the peak grows along a straight line
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What the data ask for: tokens of the longest row, of a step, and the largest share of trained ones in a row."""
-
-    longest: int
-    step: int
-    trained_share: float
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -16,57 +15,11 @@ from afina.core import hardware
 from afina.core.errors import RecipeError, ResourceError
 from afina.core.translation import _
 from afina.core.units import GIB, MIB
+from afina.train.cards import CARDS, CPU_UTILISATION, CUDA_CONTEXT, DESKTOP, PLAIN, UTILISATION, Card, key_of
 
 Kind = Literal["cpu", "cuda"]
 
-# Modelled, not measured: what CUDA's context, torch's kernels and cuBLAS's workspaces take beside the tensors, and what a desktop
-# takes of a card that drives a screen.
-CUDA_CONTEXT = 450 * MIB
-DESKTOP = 600 * MIB
 COPY_BYTES_A_SECOND = 12e9  # modelled: PCIe 4.0 with 16 lanes, about half of its peak
-UTILISATION = 0.45  # modelled: share of a card's dense tensor peak that a step reaches
-CPU_UTILISATION = 0.65  # measured once: share of the matrix product's rate that a step reaches (two Zen 4 cores)
-
-
-@dataclass(frozen=True)
-class Card:
-    """Memory in GiB, dense TFLOP/s of bfloat16 (float16 where there is none) with float32 sums, CUDA compute capability."""
-
-    gib: float
-    tflops: float
-    capability: tuple[int, int]
-    desktop: bool = True
-
-
-# From NVIDIA's data sheets and architecture white papers (Turing, Ampere GA102, Ada, Hopper, Blackwell).
-CARDS: Mapping[str, Card] = MappingProxyType(
-    {
-        "t4": Card(15, 65, (7, 5), desktop=False),
-        "rtx2080ti": Card(11, 54, (7, 5)),
-        "rtx3060": Card(12, 25.6, (8, 6)),
-        "rtx3070": Card(8, 40.6, (8, 6)),
-        "rtx3080": Card(10, 59.5, (8, 6)),
-        "rtx3090": Card(24, 71, (8, 6)),
-        "rtx4060": Card(8, 30.2, (8, 9)),
-        "rtx4060ti16": Card(16, 44.1, (8, 9)),
-        "rtx4070": Card(12, 58.3, (8, 9)),
-        "rtx4080": Card(16, 97.5, (8, 9)),
-        "rtx4090": Card(24, 165.2, (8, 9)),
-        "rtx5060ti16": Card(16, 47.4, (12, 0)),
-        "rtx5070": Card(12, 61.7, (12, 0)),
-        "rtx5080": Card(16, 112.6, (12, 0)),
-        "rtx5090": Card(32, 209.5, (12, 0)),
-        "a10g": Card(22, 70, (8, 6), desktop=False),
-        "l4": Card(22, 121, (8, 9), desktop=False),
-        "a6000": Card(48, 154.8, (8, 6)),
-        "l40s": Card(45, 362, (8, 9), desktop=False),
-        "a100-40": Card(40, 312, (8, 0), desktop=False),
-        "a100-80": Card(80, 312, (8, 0), desktop=False),
-        "h100": Card(80, 989, (9, 0), desktop=False),
-        "h200": Card(140, 989, (9, 0), desktop=False),
-    }
-)
-_PLAIN = Card(0, 40, (8, 6))  # a card of which only the memory is said
 
 
 @dataclass(frozen=True)
@@ -96,8 +49,8 @@ def named_gpu(text: str) -> Target:
             )
         # card makers write GB and mean GiB
         count = round(float(size[1]) * (GIB if unit[0] == "g" else MIB))
-        return _on_card(text, count, _PLAIN)
-    key = re.sub(r"nvidia|geforce|[\s_]", "", text.lower())
+        return _on_card(text, count, PLAIN)
+    key = key_of(text)
     if key not in CARDS:
         close = difflib.get_close_matches(key, CARDS, n=1, cutoff=0.5)
         meant = _("; did you mean '{name}'?").format(name=close[0]) if close else ""
