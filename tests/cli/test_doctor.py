@@ -7,9 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,37 +19,17 @@ from afina.core.hardware import Gpu, Memory
 from afina.core.units import GIB, MIB
 from afina.stages import doctor as stage
 from afina.stages.doctor import Finding, examine
+from tests.fakes.http import Response, answering
 
 HEAVY = ("torch", "transformers", "numpy", "xllamacpp", "gguf", "bitsandbytes", "tokenizers", "safetensors")
 
 
-class _OldOllama(BaseHTTPRequestHandler):
-    version = "0.5.7"
-
-    def do_GET(self) -> None:
-        body = json.dumps({"version": self.version}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the parent's name)
-        pass
-
-
-class _NewOllama(_OldOllama):
-    version = "0.32.15"
-
-
 @pytest.fixture
 def ollama(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Something that answers as Ollama does; the parameter is its handler."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), request.param) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        address = f"127.0.0.1:{server.server_address[1]}"
-        monkeypatch.setenv("OLLAMA_HOST", address)
-        yield address
-        server.shutdown()
+    """Something that answers as Ollama does; the parameter is its version."""
+    with answering(lambda _request: Response({"version": request.param})) as address:
+        monkeypatch.setenv("OLLAMA_HOST", address.removeprefix("http://"))
+        yield address.removeprefix("http://")
 
 
 @pytest.fixture(autouse=True)
@@ -120,13 +98,13 @@ def test_ollama_is_not_essential_and_the_mend_is_named(tmp_path: Path) -> None:
     assert "ollama serve" in found.fix
 
 
-@pytest.mark.parametrize("ollama", [_NewOllama], indirect=True)
+@pytest.mark.parametrize("ollama", ["0.32.15"], indirect=True)
 def test_an_ollama_that_answers_is_named_with_its_version(ollama: str, tmp_path: Path) -> None:
     found = one(examine(tmp_path).findings, "Ollama")
     assert (found.state, found.text) == ("ok", f"0.32.15 at http://{ollama}")
 
 
-@pytest.mark.parametrize("ollama", [_OldOllama], indirect=True)
+@pytest.mark.parametrize("ollama", ["0.5.7"], indirect=True)
 @pytest.mark.usefixtures("ollama")
 def test_an_ollama_that_is_too_old_is_not_ok(tmp_path: Path) -> None:
     found = one(examine(tmp_path).findings, "Ollama")

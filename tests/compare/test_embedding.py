@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import zlib
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from afina.compare.embedding import Hybrid, Told, embedder, fused
 from afina.compare.retrieval import Index
 from afina.core.errors import ServiceError
 from tests.fakes.chain import write_chain_gguf
+from tests.fakes.http import Request, Response, answering
 
 TEXTS = ["El martillo cuesta doce euros.", "Devoluciones: treinta días.", "La pintura roja seca en dos horas."]
 WIDTH = 64
@@ -30,42 +29,27 @@ def letters(text: str) -> list[float]:
     return [float(value) for value in vector]
 
 
+@dataclass
 class Embedder:
     """An OpenAI-compatible server; ``asked`` are the texts that came, ``broken`` makes it answer something else."""
 
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.broken: object = None
-        self.address = ""
+    asked: list[str] = field(default_factory=list)
+    broken: object = None
+    address: str = ""
+
+    def respond(self, request: Request) -> Response:
+        assert (request.path, request.body["model"]) == ("/v1/embeddings", "letters")
+        self.asked += request.body["input"]
+        data = [{"index": place, "embedding": letters(text)} for place, text in enumerate(request.body["input"])]
+        return Response({"data": data[::-1]} if self.broken is None else self.broken)
 
 
 @pytest.fixture
 def server() -> Iterator[Embedder]:
     fake = Embedder()
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert (self.path, body["model"]) == ("/v1/embeddings", "letters")
-            fake.asked += body["input"]
-            data = [{"index": place, "embedding": letters(text)} for place, text in enumerate(body["input"])]
-            content = json.dumps({"data": data[::-1]} if fake.broken is None else fake.broken).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    fake.address = f"http://127.0.0.1:{http.server_port}/v1"
-    yield fake
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with answering(fake.respond) as address:
+        fake.address = f"{address}/v1"
+        yield fake
 
 
 def test_ranks_are_fused_as_the_formula_says() -> None:

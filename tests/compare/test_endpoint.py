@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from afina.compare import endpoint as place
-from afina.compare.endpoint import open_endpoint, open_endpoints
+from afina.compare.endpoint import Endpoint, open_endpoint, open_endpoints
 from afina.compare.kept import Kept
 from afina.core.errors import ServiceError
 from afina.data.conversation import Message
@@ -19,7 +19,8 @@ from afina.infer.llama import LlamaServer
 from afina.recipe.load import validate
 from afina.recipe.recipe import Model
 from tests.fakes.chain import SENTENCE, write_chain_gguf
-from tests.fakes.endpoint import serving
+from tests.fakes.clock import Clock
+from tests.fakes.endpoint import Server, serving
 
 HELLO = [Message("user", "¿Qué?")]
 KEY = "sk-very-secret"
@@ -28,24 +29,54 @@ KEY = "sk-very-secret"
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that would have been waited; no key of the environment."""
-    seconds: list[float] = []
-    monkeypatch.setattr("afina.infer.openai.time.sleep", seconds.append)
+    clock = Clock()
+    monkeypatch.setattr("afina.infer.patience.time", clock)
     for name in openai.KEY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    return seconds
+    return clock.waits
 
 
 def model(address: str, **more: object) -> Model:
     return Model.model_validate({"name": "qwen", "at": address, **more})
 
 
-@pytest.mark.parametrize("ways", [("429", "429", "well"), ("500", "well"), ("half", "half", "half", "well")])
-def test_a_few_faults_are_overcome(ways: tuple[str, ...], waits: list[float]) -> None:
-    with serving(lambda _messages: "Hola.", *ways) as server:
+def test_an_answer_has_its_tokens_as_the_server_counted_them() -> None:
+    with serving(lambda _messages: "Hola.", "429", "half", "well") as server:
         told = open_endpoint(model(server.address)).ask(HELLO, 9)
     assert (told.answer.text, told.answer.finish, told.answer.tokens, told.prompt_tokens) == ("Hola.", "stop", 7, 50)
-    assert len(server.requests) == len(ways) == len(waits) + 1
-    assert ("429" in ways) == (waits[0] == 0), "the server says how long to wait"
+
+
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+def test_what_was_answered_before_a_server_went_is_kept(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 questions 16 are answered, then nobody is there: the next time 4 are asked, and all stand in their order."""
+    kept = Kept(tmp_path / "answers.jsonl")
+    prompts = [[Message("user", f"¿{number}?")] for number in range(20)]
+
+    def endpoint(server: Server) -> Endpoint:
+        monkeypatch.setenv("OLLAMA_HOST", server.root)
+        return open_endpoint(Model(name="qwen", at="ollama" if kind == "ollama" else server.address))
+
+    with serving(lambda messages: messages[-1]["content"]) as server:
+        asked = endpoint(server)
+        list(asked.ask_all(prompts[:16], 9, kept))
+    with pytest.raises(ServiceError, match="answer"):
+        list(asked.ask_all(prompts, 9, kept))
+    assert [asked.was_asked(prompt, 9, kept) for prompt in prompts] == [True] * 16 + [False] * 4
+    port = int(asked.client.address.removesuffix("/v1").rpartition(":")[2])
+    with serving(lambda messages: messages[-1]["content"], port=port) as again:
+        found = [told.answer.text for told in endpoint(again).ask_all(prompts, 9, Kept(tmp_path / "answers.jsonl"))]
+    assert found == [f"¿{number}?" for number in range(20)]
+    assert len(again.requests) == 4
+
+
+def test_answers_that_come_together_are_kept_whole(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "answers.jsonl")
+    prompts = [[Message("user", f"¿{number}?")] for number in range(40)]
+    with serving(lambda messages: messages[-1]["content"] * 500) as server:
+        found = list(open_endpoint(model(server.address)).ask_all(prompts, 9, kept))
+    lines = (tmp_path / "answers.jsonl").read_text(encoding="ascii").splitlines()
+    assert len({json.loads(line)["key"] for line in lines}) == 40
+    assert [told.answer.text for told in found] == [prompt[0].content * 500 for prompt in prompts]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +32,10 @@ class Judge:
     name: str = "judge"
     prompts: list[str] = field(default_factory=list)
 
-    def ask_once(self, messages: Sequence[Message], max_new_tokens: int, kept: Kept | None) -> Told:
+    def ask_all(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, kept: Kept | None) -> Iterator[Told]:
+        return (self.answer(messages) for messages in prompts)
+
+    def answer(self, messages: Sequence[Message]) -> Told:
         self.prompts.append(messages[-1].content)
         found = re.findall(r"(?:answer|respuesta):\n((?:>.*\n?)+)", self.prompts[-1])
         one, other = found[-2:]

@@ -23,6 +23,7 @@ from afina.export.proof import Expected, Question, choose_questions, require_sam
 from afina.infer.llama import LlamaServer
 from afina.infer.ollama import Ollama, find_ollama
 from tests.fakes.chain import SENTENCE, write_chain_gguf
+from tests.fakes.clock import Clock
 from tests.fakes.ollama import FakeOllama, Fault
 
 SYSTEM = "You sell tools."
@@ -133,14 +134,21 @@ def test_another_system_message_of_a_row_is_sent_with_it(fake: FakeOllama, gguf:
         (Fault.CREATE_500, ServiceError, "no space left"),
         (Fault.CREATE_BREAKS_OFF, ServiceError, "did not finish"),
         (Fault.FORGETS_CONTEXT, QualityError, "another context"),
-        (Fault.NOT_DONE, ServiceError, "broke off"),
+        (Fault.NOT_DONE, ServiceError, "breaks off its answer"),
         (Fault.OTHER_TEXT, QualityError, "another text than in training; they part at character"),
         (Fault.OTHER_COUNT, QualityError, r"reads \d+ tokens where training had \d+"),
     ],
 )
 def test_whatever_goes_wrong_the_old_model_stays(
-    fake: FakeOllama, gguf: Path, tmp_path: Path, fault: Fault, kind: type[AfinaError], words: str
+    fake: FakeOllama,
+    gguf: Path,
+    tmp_path: Path,
+    fault: Fault,
+    kind: type[AfinaError],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("afina.infer.patience.time", Clock())
     deploy(Ollama(fake.address), gguf)
     before = dict(fake.made)
     fake.faults.add(fault)

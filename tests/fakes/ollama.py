@@ -9,12 +9,11 @@ import contextlib
 import hashlib
 import json
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +22,7 @@ import gguf
 from afina.core.errors import DataError
 from afina.data.conversation import Message
 from afina.infer.llama import LlamaServer
+from tests.fakes.http import running
 
 VALIDATION = "failed to validate GGUF with llama-quantize without compatibility patches: llama-quantize failed: exit status 1"
 
@@ -69,13 +69,8 @@ class FakeOllama:
         class Handler(_Handler):
             ollama = fake
 
-        server = _Server(("127.0.0.1", 0), Handler)
+        server = self._stack.enter_context(running(Handler))
         self.address = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        self._stack.callback(server.server_close)
-        self._stack.callback(thread.join)
-        self._stack.callback(server.shutdown)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -91,13 +86,6 @@ class FakeOllama:
             if (model.blob, context) not in self._servers:
                 self._servers[model.blob, context] = self._stack.enter_context(LlamaServer(model.blob, context=context))
             return self._servers[model.blob, context]
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes in the middle of an answer is no news; all else is a fault of this fake."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
@@ -14,6 +13,8 @@ from afina.core.errors import ServiceError
 from afina.data.conversation import Message
 from afina.infer.ollama import Ollama, address_of, find_ollama
 from tests.fakes.chain import SENTENCE, write_chain_gguf
+from tests.fakes.clock import Clock
+from tests.fakes.http import Response, answering
 from tests.fakes.ollama import FakeOllama, Fault
 
 HELLO = [Message("user", "Hello?")]
@@ -77,25 +78,12 @@ def test_nobody_there_is_none_for_finding_and_an_error_for_asking(monkeypatch: p
     assert "ollama serve" in caught.value.fix
 
 
-def test_another_program_at_the_address_is_not_taken_for_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>hello</html>")
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            with pytest.raises(ServiceError, match="is not Ollama"):
-                Ollama(f"http://127.0.0.1:{server.server_port}").version()
-        finally:
-            server.shutdown()
-            thread.join()
+def test_another_program_at_the_address_is_not_taken_for_ollama() -> None:
+    with (
+        answering(lambda _request: Response(b"<html>hello</html>")) as address,
+        pytest.raises(ServiceError, match="is not Ollama"),
+    ):
+        Ollama(address).version()
 
 
 def test_an_ollama_that_ignores_the_chat_template_is_too_old(fake: FakeOllama, ollama: Ollama) -> None:
@@ -196,11 +184,16 @@ def test_a_file_that_is_no_model_is_refused_inside_the_stream(ollama: Ollama, tm
         ollama.create("shop:v1", ollama.upload(broken), parameters={})
 
 
-def test_an_answer_without_done_is_not_an_answer(fake: FakeOllama, ollama: Ollama, gguf: Path) -> None:
+def test_an_answer_without_done_is_not_an_answer(
+    fake: FakeOllama, ollama: Ollama, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("afina.infer.patience.time", clock)
     ollama.create("shop:v1", ollama.upload(gguf), parameters={"num_ctx": 512})
     fake.faults.add(Fault.NOT_DONE)
-    with pytest.raises(ServiceError, match="broke off its answer"):
+    with pytest.raises(ServiceError, match="breaks off its answer, 4 times"):
         ollama.chat("shop:v1", HELLO, 8)
+    assert clock.waits == [2.0, 4.0, 8.0]
 
 
 def test_json_inside_the_json_of_an_error_is_read(fake: FakeOllama, ollama: Ollama, gguf: Path) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,10 @@ from afina.data.conversation import Message
 from afina.infer import openai
 from afina.infer.llama import LlamaServer
 from afina.infer.openai import OpenAI, base_address
+from afina.infer.patience import TRIES
 from tests.fakes.chain import SENTENCE, write_chain_gguf
+from tests.fakes.clock import Clock
+from tests.fakes.http import Request, Response, answering
 
 HELLO = [Message("user", "¿Qué?")]
 KEY = "sk-very-secret"
@@ -28,41 +28,21 @@ class Server:
     """Answers with what stands next in ``replies``: status, headers, body."""
 
     replies: list[tuple[int, dict[str, str], Any]] = field(default_factory=list)
-    requests: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     address: str = ""
+
+    def respond(self, request: Request) -> Response:
+        self.requests.append(request)
+        status, headers, content = self.replies.pop(0)
+        return Response(content, status, headers)
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     fake = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self.do_POST()
-
-        def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            fake.requests.append((self.command, self.path, dict(self.headers), body))
-            status, headers, reply = fake.replies.pop(0)
-            content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    fake.address = f"http://127.0.0.1:{http.server_port}/v1"
-    yield fake
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with answering(fake.respond) as address:
+        fake.address = f"{address}/v1"
+        yield fake
 
 
 @pytest.fixture(autouse=True)
@@ -74,9 +54,9 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that would have been waited."""
-    seconds: list[float] = []
-    monkeypatch.setattr("afina.infer.openai.time.sleep", seconds.append)
-    return seconds
+    clock = Clock()
+    monkeypatch.setattr("afina.infer.patience.time", clock)
+    return clock.waits
 
 
 def answer(text: str | None, finish: str = "stop") -> tuple[int, dict[str, str], Any]:
@@ -87,15 +67,15 @@ def test_a_question_is_sent_and_its_answer_understood(server: Server) -> None:
     server.replies = [answer("Nada.", "length")]
     reply = OpenAI(server.address).chat("some-model", HELLO, 7)
     assert (reply.text, reply.finish) == ("Nada.", "length")
-    method, path, headers, body = server.requests[0]
-    assert (method, path) == ("POST", "/v1/chat/completions")
-    assert body == {
+    sent = server.requests[0]
+    assert (sent.method, sent.path) == ("POST", "/v1/chat/completions")
+    assert sent.body == {
         "model": "some-model",
         "messages": [{"role": "user", "content": "¿Qué?"}],
         "temperature": 0,
         "max_tokens": 7,
     }
-    assert "Authorization" not in headers
+    assert "Authorization" not in sent.headers
 
 
 def test_an_answer_without_text_is_empty(server: Server) -> None:
@@ -115,7 +95,7 @@ def test_the_key_of_the_environment_is_sent_and_never_shown(server: Server, monk
     server.replies = [(401, {}, {"error": {"message": f"Incorrect API key provided: {KEY}."}})]
     with pytest.raises(ServiceError, match=r"refuses \(401\): Incorrect API key provided: …") as error:
         client.chat("m", HELLO)
-    assert server.requests[0][2]["Authorization"] == f"Bearer {KEY}"
+    assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
     assert KEY not in repr(client) + repr(error.value) + error.value.fix
     assert "AFINA_API_KEY" in error.value.fix
 
@@ -151,10 +131,10 @@ def test_a_busy_server_is_asked_again_when_it_says(server: Server, waits: list[f
 
 
 def test_a_server_that_stays_busy_is_told(server: Server, waits: list[float]) -> None:
-    server.replies = [(429, {}, {"error": {"message": "slow down"}})] * openai.TRIES
+    server.replies = [(429, {}, {"error": {"message": "slow down"}})] * TRIES
     with pytest.raises(ServiceError, match=r"\(429\): slow down") as error:
         OpenAI(server.address).chat("m", HELLO)
-    assert len(waits) == openai.TRIES - 1
+    assert len(waits) == TRIES - 1
     assert "wait" in error.value.fix
 
 

@@ -16,6 +16,7 @@ from afina.stages.compare import compare, summary
 from afina.stages.prepare import prepare
 from afina.stages.report import report
 from afina.stages.train import train
+from tests.fakes.clock import Clock
 from tests.fakes.endpoint import serving
 from tests.fakes.models import write_model
 
@@ -214,7 +215,7 @@ def test_a_model_elsewhere_that_fails_is_told_keeps_its_answers_and_goes_on(
     trained: tuple[Path, Path, RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After 8 of 10 answers it breaks off; the same command asks for two more and no more, and for nothing of the others."""
-    monkeypatch.setattr("afina.infer.openai.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("afina.infer.patience.time", Clock())
     folder, base, run = trained
     heard: list[Event] = []
     with serving(lambda _messages: ANSWER, *["well"] * 8, "half") as server:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,13 @@ import pytest
 from afina.cli import draft as command
 from afina.core.errors import AfinaError, DataError, RecipeError, ServiceError
 from afina.core.events import Event, Events, Notice, StageStarted
-from afina.data.conversation import Conversation, Finding
+from afina.data.conversation import Conversation, Finding, Message
 from afina.data.read.examples import Reader
 from afina.infer.llama import LlamaServer
 from afina.recipe.recipe import Data
 from afina.stages.draft import Drafted, Wanted, draft, find_teacher
 from tests.fakes.chain import write_chain_gguf
+from tests.fakes.http import Request, Response, answering
 
 TEXTS = {
     "hours.md": "# Hours\n\nThe garden shop opens on weekdays from 9:00 to 14:00. On Saturdays the garden shop opens at 10:30. "
@@ -36,16 +35,25 @@ TEXTS = {
 class Teacher:
     """An OpenAI-compatible server that writes a question for each sentence of the passage that it is sent."""
 
-    reply: Callable[[str, int], str]
+    reply: Callable[[str], str]
     asked: list[list[dict[str, str]]] = field(default_factory=list)
     address: str = ""
+
+    def respond(self, request: Request) -> Response:
+        if request.method == "GET":
+            return Response({"data": [{"id": "fake"}]})
+        self.asked.append(request.body["messages"])
+        passage = re.search(r"<passage>\n(.*?)\n</passage>", request.body["messages"][1]["content"], re.DOTALL)
+        assert passage is not None
+        text = self.reply(passage[1])
+        return Response({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
 
 
 def sentences(passage: str) -> list[str]:
     return re.findall(r"[A-Z][^.!?#]*\.", passage)
 
 
-def good(passage: str, _number: int) -> str:
+def good(passage: str) -> str:
     rows = [{"question": f"What is known of this: {one.split(' ', 3)[-1][:40]}?", "answer": one} for one in sentences(passage)]
     return "```json\n" + json.dumps(rows) + "\n```"
 
@@ -53,36 +61,8 @@ def good(passage: str, _number: int) -> str:
 @pytest.fixture
 def teacher() -> Iterator[Teacher]:
     fake = Teacher(good)
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self.say({"data": [{"id": "fake"}]})
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            fake.asked.append(body["messages"])
-            passage = re.search(r"<passage>\n(.*?)\n</passage>", body["messages"][1]["content"], re.DOTALL)
-            assert passage is not None
-            self.say({"choices": [{"message": {"content": fake.reply(passage[1], len(fake.asked))}, "finish_reason": "stop"}]})
-
-        def say(self, reply: Any) -> None:
-            content = json.dumps(reply).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    fake.address = f"http://127.0.0.1:{http.server_port}"
-    yield fake
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with answering(fake.respond) as fake.address:
+        yield fake
 
 
 @pytest.fixture
@@ -156,18 +136,14 @@ def test_rows_that_a_person_deleted_are_not_proposed_again(teacher: Teacher, doc
 def test_after_a_crash_it_goes_on_where_it_was(teacher: Teacher, docs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
 
-    def fails_later(passage: str, number: int) -> str:
-        if number == 2:
-            raise KeyboardInterrupt
-        return good(passage, number)
-
     ask = find_teacher(None, teacher.address)
-    broken = type(ask)(
-        ask.name,
-        ask.place,
-        ask.away,
-        lambda messages: fails_later(messages[1].content, len(teacher.asked) + 1) and ask.ask(messages),
-    )
+
+    def stopped_at_prices(messages: Sequence[Message]) -> str:
+        if "hammer" in messages[1].content:
+            raise KeyboardInterrupt
+        return ask.ask(messages)
+
+    broken = replace(ask, ask=stopped_at_prices)
     with pytest.raises(KeyboardInterrupt):
         draft([str(docs)], broken, out, Wanted(), Events())
     assert len(rows(out)) == 3
@@ -176,11 +152,13 @@ def test_after_a_crash_it_goes_on_where_it_was(teacher: Teacher, docs: Path, tmp
 
 
 def test_a_reply_that_is_no_list_is_asked_for_once_more_with_the_reason(teacher: Teacher, docs: Path, tmp_path: Path) -> None:
-    teacher.reply = lambda passage, number: "Sure! Here they are." if number == 1 else good(passage, number)
+    garden = iter(["Sure! Here they are."])
+    teacher.reply = lambda passage: next(garden, good(passage)) if "garden" in passage else good(passage)
     drafted = run(teacher, docs, tmp_path / "out.jsonl")
     assert drafted.kept == 6
-    assert teacher.asked[1][2] == {"role": "assistant", "content": "Sure! Here they are."}
-    assert "That cannot be used: not JSON" in teacher.asked[1][3]["content"]
+    (again,) = [messages for messages in teacher.asked if len(messages) > 2]
+    assert again[2] == {"role": "assistant", "content": "Sure! Here they are."}
+    assert "That cannot be used: not JSON" in again[3]["content"]
 
 
 def test_refused_drafts_are_counted_by_reason(teacher: Teacher, docs: Path, tmp_path: Path) -> None:
@@ -188,7 +166,7 @@ def test_refused_drafts_are_counted_by_reason(teacher: Teacher, docs: Path, tmp_
         {"question": "How much is the red hammer?", "answer": "The red hammer costs 13 euros."},
         {"question": "Where is the shop?", "answer": "Behind the town hall, near the central market."},
     ]
-    teacher.reply = lambda passage, number: "no" if "garden" in passage else json.dumps(invented)
+    teacher.reply = lambda passage: "no" if "garden" in passage else json.dumps(invented)
     drafted = run(teacher, docs, tmp_path / "out.jsonl")
     assert drafted.kept == 0
     assert drafted.refused == {
@@ -199,7 +177,7 @@ def test_refused_drafts_are_counted_by_reason(teacher: Teacher, docs: Path, tmp_
 
 
 def test_the_same_question_is_not_kept_twice(teacher: Teacher, docs: Path, tmp_path: Path) -> None:
-    teacher.reply = lambda passage, number: json.dumps([{"question": "What does the shop say?", "answer": sentences(passage)[0]}])
+    teacher.reply = lambda passage: json.dumps([{"question": "What does the shop say?", "answer": sentences(passage)[0]}])
     drafted = run(teacher, docs, tmp_path / "out.jsonl")
     assert (drafted.kept, drafted.refused) == (1, {"the same question is there already": 1})
 
@@ -294,32 +272,16 @@ def test_without_a_teacher_one_error_says_what_is_needed(monkeypatch: pytest.Mon
         assert "--server" in error.value.fix
 
 
-def test_a_model_that_ollama_has_not_is_told_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch, teacher: Teacher) -> None:
-    class Ollama(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
+def test_a_model_that_ollama_has_not_is_told_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ollama(request: Request) -> Response:
+        return Response({"version": "0.32.0"} if request.path == "/api/version" else {"models": [{"name": "qwen3:8b"}]})
 
-        def do_GET(self) -> None:
-            reply = {"version": "0.32.0"} if self.path == "/api/version" else {"models": [{"name": "qwen3:8b"}]}
-            content = json.dumps(reply).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Ollama)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{http.server_port}")
-    try:
+    with answering(ollama) as address:
+        monkeypatch.setenv("OLLAMA_HOST", address)
         with pytest.raises(ServiceError, match="did you mean 'qwen3:8b'") as error:
             find_teacher("qwen3:8", None)
         assert error.value.fix == "ollama pull qwen3:8"
         assert find_teacher("qwen3:8b", None).name == "qwen3:8b"
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
 
 
 def test_an_address_as_the_model_is_a_server(teacher: Teacher) -> None:

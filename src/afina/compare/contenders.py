@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from afina.compare.comparison import Performance, by_conversation, title
-from afina.compare.endpoint import Endpoint, require_no_tools
+from afina.compare.endpoint import Endpoint, Told, require_no_tools
 from afina.compare.instruction import Instruction, write_instruction
 from afina.compare.kept import Kept, key_of
 from afina.compare.prompts import Ask, Asked, Examples, MakeSearch, Passage, Passages, Room, answers_in
@@ -244,19 +244,21 @@ def perform_elsewhere(endpoint: Endpoint, task: Task, events: Events) -> Perform
     """The answers of a model elsewhere, which is asked plainly. Whatever it answered is kept, even where it does not finish."""
     asked = task.given["plain"].asked
     tell = _progress(task, events, _("{contender}: answers").format(contender=endpoint.name), len(asked), _("answers"))
-    answers: list[Answer] = []
-    told: list[Asked] = []
+    prompts = [one.conversation.prompt for one in asked]
+    told: list[Told] = []
     try:
         require_no_tools([one.conversation.tools for one in asked], endpoint.name)
-        for one in asked:
-            reply = endpoint.ask_once(one.conversation.prompt, task.max_new_tokens, task.kept)
-            answers.append(reply.answer)
-            told.append(replace(one, prompt_tokens=reply.prompt_tokens or one.prompt_tokens))
-            tell(len(answers))
+        for reply in endpoint.ask_all(prompts, task.max_new_tokens, task.kept):
+            told.append(reply)
+            tell(len(told))
     except (ServiceError, DataError) as error:
-        reason = _("{reason} (after {done} of {all} answers)").format(reason=error.what, done=len(answers), all=len(asked))
+        done = sum(endpoint.was_asked(prompt, task.max_new_tokens, task.kept) for prompt in prompts) if task.kept else len(told)
+        reason = _("{reason} (after {done} of {all} answers)").format(reason=error.what, done=done, all=len(asked))
         return LeftOut(endpoint.name, reason)
-    return Performance(endpoint.name, answers, None, told)
+    counted = [
+        replace(one, prompt_tokens=reply.prompt_tokens or one.prompt_tokens) for one, reply in zip(asked, told, strict=True)
+    ]
+    return Performance(endpoint.name, [reply.answer for reply in told], None, counted)
 
 
 def perform_file(name: str, gguf: Path, sha256: str, task: Task, context: int, events: Events) -> Performance:

@@ -27,6 +27,7 @@ from afina.core.files import write_atomic
 from afina.core.translation import _
 from afina.infer.llama import LlamaServer
 from afina.infer.openai import OpenAI
+from afina.infer.several import at_once, several
 
 Vectors = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vectors]  # texts to unit vectors (N, D)
@@ -81,10 +82,12 @@ class Told:
 
 
 class Kept:
-    """An embedder that remembers: each text is embedded once, and its vector lies in ``path`` from then on."""
+    """An embedder that remembers: each text is embedded once, and its vector lies in ``path`` from then on. ``most``: requests
+    at once.
+    """
 
-    def __init__(self, embed: Embed, path: Path, told: Told) -> None:
-        self._ask, self._path, self._told = embed, path, told
+    def __init__(self, embed: Embed, path: Path, told: Told, most: int) -> None:
+        self._ask, self._path, self._told, self._most = embed, path, told, most
         self._known: dict[bytes, Vectors] = dict(_read(path))
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
@@ -92,9 +95,9 @@ class Kept:
         keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         missing = list(new.items())
-        for first in range(0, len(missing), BATCH):
-            part = missing[first : first + BATCH]
-            vectors = self._ask([text for _key, text in part])
+        parts = [missing[first : first + BATCH] for first in range(0, len(missing), BATCH)]
+        found_parts = several(lambda part: self._ask([text for _key, text in part]), parts, self._most)
+        for part, vectors in zip(parts, found_parts, strict=True):
             self._known |= {key: vector for (key, _text), vector in zip(part, vectors, strict=True)}
         self._told.made += len(new)
         self._told.kept += len(texts) - len(new)
@@ -132,13 +135,17 @@ def embedder(setting: str, path: Path, told: Told) -> Iterator[Embed]:
         file = Path(setting)
         with (
             LlamaServer(file, context=LOCAL_CONTEXT, name=file.stem, embeddings=True) as server,
-            _remembering(Kept(_of_server(OpenAI(f"{server.address}/v1"), file.stem), path, told)) as kept,
+            _remembering(_kept(OpenAI(f"{server.address}/v1"), file.stem, path, told)) as kept,
         ):
             yield kept
         return
     model, _at, address = setting.rpartition("@")
-    with _remembering(Kept(_of_server(OpenAI.at(address), model), path, told)) as kept:
+    with _remembering(_kept(OpenAI.at(address), model, path, told)) as kept:
         yield kept
+
+
+def _kept(server: OpenAI, model: str, path: Path, told: Told) -> Kept:
+    return Kept(_of_server(server, model), path, told, at_once(server.address))
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""A model elsewhere, behind Ollama or an address that speaks as OpenAI's API does, asked one question after the other."""
+"""A model elsewhere, behind Ollama or an address that speaks as OpenAI's API does, asked a few questions at once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from afina.compare.kept import Kept, key_of
@@ -12,7 +12,8 @@ from afina.core.translation import _
 from afina.data.conversation import Message
 from afina.infer.answer import Answer
 from afina.infer.ollama import Ollama
-from afina.infer.openai import OpenAI
+from afina.infer.openai import OpenAI, is_local
+from afina.infer.several import AT_ONCE_HERE, at_once, several
 from afina.recipe.recipe import Model
 
 TIMEOUT_S = 300.0  # for one answer
@@ -34,6 +35,10 @@ class Endpoint:
     model: str
     client: OpenAI | Ollama
 
+    def ask_all(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, kept: Kept | None) -> Iterator[Told]:
+        """An answer to each, in their order, a few asked at once; each is kept as it comes. Raises as ``ask`` does."""
+        return several(lambda prompt: self.ask_once(prompt, max_new_tokens, kept), prompts, at_once(self.client.address))
+
     def ask(self, messages: Sequence[Message], max_new_tokens: int) -> Told:
         """One answer, greedy where the server allows it. Raises ServiceError or DataError, each a sentence."""
         start = time.monotonic()
@@ -44,7 +49,7 @@ class Endpoint:
 
     def ask_once(self, messages: Sequence[Message], max_new_tokens: int, kept: Kept | None) -> Told:
         """The same; what the server answered to the same messages before is taken from ``kept``."""
-        key = key_of("elsewhere", self.client.address, self.model, [asdict(message) for message in messages], max_new_tokens)
+        key = self._key(messages, max_new_tokens)
         if kept is not None and (found := kept.get(key)) is not None:
             text, finish, seconds, counted, prompt_tokens = found
             return Told(Answer(text, (), finish, seconds, counted), prompt_tokens)
@@ -53,6 +58,13 @@ class Endpoint:
             answer = told.answer
             kept.put(key, [answer.text, answer.finish, round(answer.seconds, 4), answer.counted, told.prompt_tokens])
         return told
+
+    def was_asked(self, messages: Sequence[Message], max_new_tokens: int, kept: Kept) -> bool:
+        """Whether the answer is kept."""
+        return kept.get(self._key(messages, max_new_tokens)) is not None
+
+    def _key(self, messages: Sequence[Message], max_new_tokens: int) -> str:
+        return key_of("elsewhere", self.client.address, self.model, [asdict(message) for message in messages], max_new_tokens)
 
 
 def called(models: Sequence[Model]) -> list[str]:
@@ -69,8 +81,11 @@ def open_endpoints(models: Sequence[Model]) -> list[Endpoint]:
 def open_endpoint(model: Model) -> Endpoint:
     """The model's endpoint. Raises ServiceError where its address is none, or its key is not there."""
     if model.at == "ollama":
-        return Endpoint(model.name, model.name, Ollama(Ollama.from_environment().address, TIMEOUT_S))
-    return Endpoint(model.name, model.name, OpenAI.at(model.at, model.key, TIMEOUT_S))
+        return Endpoint(model.name, model.name, Ollama(Ollama.from_environment().address, AT_ONCE_HERE * TIMEOUT_S))
+    client = OpenAI.at(model.at, model.key, TIMEOUT_S)
+    if is_local(client.address):  # it may answer one question after the other
+        client = replace(client, timeout_s=AT_ONCE_HERE * TIMEOUT_S)
+    return Endpoint(model.name, model.name, client)
 
 
 def require_no_tools(tools: Sequence[str], name: str) -> None:

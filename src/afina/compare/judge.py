@@ -11,7 +11,7 @@ said "1" is told. Answers are quoted line by line, and the judge is told that th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,6 +26,8 @@ from afina.measure.intervals import Interval, mean_interval
 MOST_TOKENS = 512  # of a verdict: some models think before they say it
 MOST_RATED = 30  # pairs of the user's own ratings that the judge is compared with
 _UNREADABLE, _PATIENCE = 0.2, 4  # share of verdicts that are none, above which a judge is left out; but not for so few
+
+Pair = tuple[str, str]  # what is asked with ours first, and with theirs first
 
 _DIGIT = re.compile(r"(?<![\w.,])[012](?![\w]|[.,]\d)")
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
@@ -77,7 +79,7 @@ class Asker(Protocol):
     @property
     def name(self) -> str: ...
 
-    def ask_once(self, messages: Sequence[Message], max_new_tokens: int, kept: Kept | None) -> Told: ...
+    def ask_all(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, kept: Kept | None) -> Iterator[Told]: ...
 
 
 @dataclass(frozen=True)
@@ -117,15 +119,21 @@ class _Bench:
         self._judge, self._kept = judge, kept
         self.said: list[int | None] = []
 
-    def points(self, ours_first: str, theirs_first: str) -> float | None:
-        """Our points over both orders, from 0 to 1; None where a verdict cannot be read."""
-        ahead, behind = self._verdict(ours_first), self._verdict(theirs_first)
-        if ahead is None or behind is None:
-            return None
-        return ((1.0, 0.0, 0.5)[ahead - 1] + (0.0, 1.0, 0.5)[behind - 1]) / 2  # 0, a tie, is the last of each
+    def points(self, pairs: Sequence[Pair | None]) -> Iterator[float | None]:
+        """Our points over both orders of each pair, from 0 to 1; None where a verdict cannot be read. No pair is a tie."""
+        prompts = [[Message("user", prompt)] for pair in pairs if pair is not None for prompt in pair]
+        verdicts = map(self._verdict, self._judge.ask_all(prompts, MOST_TOKENS, self._kept))
+        for pair in pairs:
+            if pair is None:
+                yield 0.5
+                continue
+            ahead, behind = next(verdicts), next(verdicts)
+            if ahead is None or behind is None:
+                yield None
+            else:
+                yield ((1.0, 0.0, 0.5)[ahead - 1] + (0.0, 1.0, 0.5)[behind - 1]) / 2  # 0, a tie, is the last of each
 
-    def _verdict(self, prompt: str) -> int | None:
-        told = self._judge.ask_once([Message("user", prompt)], MOST_TOKENS, self._kept)
+    def _verdict(self, told: Told) -> int | None:
         verdict = read_verdict(told.answer.text)
         self.said.append(verdict)
         unreadable = self.said.count(None)
@@ -163,20 +171,25 @@ def judge_answers(
     """
     first, *others = answers
     bench = _Bench(judge, kept)
-    found: dict[str, list[float | None]] = {name: [] for name in others}
+    pairs = [
+        _pair(question, ours, theirs)
+        for name in others
+        for question, ours, theirs in zip(questions, answers[name], answers[first], strict=True)
+    ]
+    points: list[float | None] = []
     try:
-        for name in others:
-            for place, question in enumerate(questions):
-                found[name].append(_compared(bench, question, answers[name][place], answers[first][place]))
-                on_progress(sum(map(len, found.values())))
-        agreed = [points for points in _agreements(bench, rated) if points is not None]
+        for one in bench.points(pairs):
+            points.append(one)
+            on_progress(len(points))
+        agreed = [one for one in bench.points(_rated_pairs(rated)) if one is not None]
     except (ServiceError, DataError) as error:
         return Judgement(judge.name, first, left_out=error.what)
+    found = {name: points[number * len(questions) : (number + 1) * len(questions)] for number, name in enumerate(others)}
     sides = [verdict for verdict in bench.said if verdict]
     return Judgement(
         judge.name,
         first,
-        tallies={name: _tally(points, resamples, seed) for name, points in found.items() if any(p is not None for p in points)},
+        tallies={name: _tally(ours, resamples, seed) for name, ours in found.items() if any(one is not None for one in ours)},
         first_shown=sides.count(1) / len(sides) if sides else None,
         verdicts=len(bench.said),
         unreadable=bench.said.count(None),
@@ -192,10 +205,10 @@ def _tally(points: Sequence[float | None], resamples: int, seed: int) -> Tally:
     return Tally(sum(one > 0.5 for one in told), sum(one == 0.5 for one in told), sum(one < 0.5 for one in told), interval)
 
 
-def _compared(bench: _Bench, question: Conversation, ours: str, theirs: str) -> float | None:
-    """Our points beside theirs. Equal answers are a tie, for which nobody need be asked."""
+def _pair(question: Conversation, ours: str, theirs: str) -> Pair | None:
+    """Both answers in both orders. Equal ones are a tie, for which nobody need be asked."""
     if ours.strip() == theirs.strip():
-        return 0.5
+        return None
     asked = "\n".join(message.content for message in question.prompt if message.role != "system")
     wording = _wording(f"{asked}\n{question.answer}")
     start = [wording.task, _quoted(wording.question, asked), _quoted(wording.expected, question.answer)]
@@ -203,15 +216,15 @@ def _compared(bench: _Bench, question: Conversation, ours: str, theirs: str) -> 
     def prompt(one: str, other: str) -> str:
         return "\n\n".join([*start, _quoted(wording.first, one), _quoted(wording.second, other), wording.reply])
 
-    return bench.points(prompt(ours, theirs), prompt(theirs, ours))
+    return prompt(ours, theirs), prompt(theirs, ours)
 
 
-def _agreements(bench: _Bench, rated: Sequence[Conversation]) -> list[float | None]:
-    """For pairs of rows that the user rated differently: the judge's points for the one with the better rating."""
+def _rated_pairs(rated: Sequence[Conversation]) -> list[Pair | None]:
+    """Pairs of rows that the user rated differently, the better one as ours."""
     graded = sorted(((grade, talk) for talk in rated if (grade := _grade(talk)) is not None), key=lambda item: item[0])
     half = (len(graded) + 1) // 2
     pairs = [(low, high) for (less, low), (more, high) in zip(graded, graded[half:]) if less < more][:MOST_RATED]
-    return [_better(bench, high, low) for low, high in pairs]
+    return [_better(high, low) for low, high in pairs]
 
 
 def _grade(talk: Conversation) -> float | None:
@@ -221,7 +234,7 @@ def _grade(talk: Conversation) -> float | None:
         return None
 
 
-def _better(bench: _Bench, better: Conversation, worse: Conversation) -> float | None:
+def _better(better: Conversation, worse: Conversation) -> Pair:
     wording = _wording(better.answer)
 
     def side(heading: str, talk: Conversation) -> str:
@@ -231,7 +244,7 @@ def _better(bench: _Bench, better: Conversation, worse: Conversation) -> float |
     def prompt(one: Conversation, other: Conversation) -> str:
         return "\n\n".join([wording.rated, side(wording.first, one), side(wording.second, other), wording.reply])
 
-    return bench.points(prompt(better, worse), prompt(worse, better))
+    return prompt(better, worse), prompt(worse, better)
 
 
 def _wording(text: str) -> Wording:

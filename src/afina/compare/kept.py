@@ -1,13 +1,14 @@
 """Answers and losses kept by content: who was asked the very same before does not work again.
 
 A file of JSON lines that grows: ``{"key": …, "value": …}``. The key is a hash of all that a result depends on. A line that was
-torn when the power went is not there.
+torn when the power went is not there. Threads that ask a server at once may share it.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from afina.core.files import sha256_of_text, told_when_full
@@ -21,6 +22,7 @@ class Kept:
         self._path = path
         self._known: dict[str, Any] = {}
         self._is_torn = False
+        self._writing = Lock()
         if not path.is_file():
             return
         content = path.read_bytes()
@@ -49,12 +51,12 @@ class Kept:
     def put(self, key: str, value: Any) -> None:
         """Keeps a value, on the disk before this returns."""
         line = json.dumps({"key": key, "value": value}, ensure_ascii=True) + "\n"
-        with told_when_full(self._path):
+        with self._writing, told_when_full(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="ascii") as file:
                 file.write("\n" + line if self._is_torn else line)
-        self._is_torn = False
-        self._known[key] = value
+            self._is_torn = False
+            self._known[key] = value
 
 
 def key_of(*parts: Any) -> str:

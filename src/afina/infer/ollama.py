@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from afina.core.files import sha256_of
 from afina.core.translation import _
 from afina.core.units import MIB
 from afina.data.conversation import Message, as_dict
+from afina.infer.patience import BROKEN, Reply, Turnstile, broken_off, exchange, persist
 
 PORT = 11434
 PING_S = 2.0
@@ -60,6 +61,7 @@ class Ollama:
 
     address: str
     timeout_s: float = 600.0
+    turnstile: Turnstile = field(default_factory=Turnstile, repr=False, compare=False)
 
     @classmethod
     def from_environment(cls) -> Ollama:
@@ -170,11 +172,6 @@ class Ollama:
         reply = self._chat(model, messages, tools, options, logprobs=True, top_logprobs=TOP)
         if not isinstance(reply, dict) or not isinstance(reply.get("message", {}).get("content", ""), str):
             raise self._stranger()
-        if not reply.get("done"):
-            raise ServiceError(
-                _("Ollama at {address} broke off its answer for {model}").format(address=self.address, model=model),
-                fix=_("ask again; Ollama's log has the reason"),
-            )
         return OllamaAnswer(
             text=reply.get("message", {}).get("content", ""),
             finish=reply.get("done_reason", ""),
@@ -200,7 +197,27 @@ class Ollama:
             "options": {"temperature": 0, **options},
             **more,
         }
-        return self._json("POST", "/api/chat", body)
+        return self._patient_json("/api/chat", body)
+
+    def _patient_json(self, path: str, body: Any) -> Any:
+        """The answer, asked for again where Ollama is busy, fails or breaks off (``patience.py``)."""
+        data, headers = _encoded(body), {"Content-Type": "application/json"}
+
+        def ask() -> Reply:
+            return _whole(exchange(self.address, "POST", path, data, headers, timeout_s=self.timeout_s))
+
+        try:
+            reply = persist(self.turnstile, ask)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        if reply.status == BROKEN:
+            raise broken_off(self.address)
+        if reply.status >= http.client.BAD_REQUEST:
+            raise self._refusal(reply.content.decode("utf-8", errors="replace").strip() or f"HTTP {reply.status}")
+        try:
+            return json.loads(reply.content)
+        except (ValueError, RecursionError):
+            raise self._stranger() from None
 
     def _json(self, method: str, path: str, body: Any = None, timeout_s: float | None = None) -> Any:
         with self._exchange(method, path, None if body is None else _encoded(body), timeout_s=timeout_s) as response:
@@ -311,6 +328,16 @@ def address_of(host: str) -> str:
 def _first(reply: Mapping[str, Any]) -> dict[bytes, float]:
     told = reply.get("logprobs") or [{}]
     return {bytes(token["bytes"]): float(token["logprob"]) for token in told[0].get("top_logprobs") or () if token.get("bytes")}
+
+
+def _whole(reply: Reply) -> Reply:
+    """The same; BROKEN where it is an answer that does not say that it is done."""
+    try:
+        record = json.loads(reply.content) if reply.status == http.client.OK else {}
+    except (ValueError, RecursionError):
+        return reply
+    is_broken = isinstance(record, dict) and record.get("done") is False
+    return Reply(BROKEN, None, b"") if is_broken else reply
 
 
 def _encoded(body: Any) -> bytes:

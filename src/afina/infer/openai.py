@@ -10,7 +10,6 @@ import http.client
 import ipaddress
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +18,9 @@ from urllib.parse import urlsplit
 from afina.core.errors import DataError, ServiceError
 from afina.core.translation import _
 from afina.data.conversation import Message
+from afina.infer.patience import BROKEN, BUSY, Turnstile, broken_off, exchange, persist
 
 KEY_VARIABLES = ("AFINA_API_KEY", "OPENAI_API_KEY")
-TRIES = 4  # at a server that is busy
-LONGEST_WAIT_S = 60.0
-_BUSY = (429, 500, 502, 503, 529)
-_BROKEN = 0  # in the place of a status: the connection broke before the answer was whole
 _TOO_LONG = ("exceed_context_size", "context_length_exceeded", "maximum context length")
 
 
@@ -42,12 +38,14 @@ class OpenAIAnswer:
 class OpenAI:
     """A server at ``address``, which ends before ``/chat/completions`` (mostly with ``/v1``). Every failure is a ServiceError.
 
-    But a conversation that is too long for the model is a DataError. ``timeout_s`` is for one answer.
+    But a conversation that is too long for the model is a DataError. ``timeout_s`` is for one answer. Several threads may ask at
+    once; a server that is busy, fails or breaks off is asked again (``patience.py``).
     """
 
     address: str
     key: str = field(default="", repr=False)
     timeout_s: float = 600.0
+    turnstile: Turnstile = field(default_factory=Turnstile, repr=False, compare=False)
 
     @classmethod
     def at(cls, address: str, variable: str | None = None, timeout_s: float = 600.0) -> OpenAI:
@@ -114,46 +112,24 @@ class OpenAI:
         return vectors
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
-        status, wait_s, content = self._exchange(method, path, body)
-        for tried in range(1, TRIES):
-            if status not in (*_BUSY, _BROKEN):
-                break
-            time.sleep(min(LONGEST_WAIT_S, 2.0**tried if wait_s is None else wait_s))
-            status, wait_s, content = self._exchange(method, path, body)
-        if status == _BROKEN:
-            raise ServiceError(
-                _("{address} breaks off its answer, {count} times").format(address=self.address, count=TRIES),
-                fix=_("look at the server's log; the same command goes on from here"),
-            )
-        if status != http.client.OK:
-            raise self._refusal(status, content)
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError):
-            raise self._stranger() from None
-
-    def _exchange(self, method: str, path: str, body: Any) -> tuple[int, float | None, bytes]:
-        """Status, the seconds that the server asks to wait, and what it says."""
-        place = urlsplit(self.address)
-        kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
         data = None if body is None else json.dumps(body).encode("ascii")
-        connection = kind(place.hostname or "127.0.0.1", place.port, timeout=self.timeout_s)
         try:
-            connection.request(method, place.path.rstrip("/") + path, data, headers)
-            response = connection.getresponse()
-            wait = response.getheader("Retry-After") or ""
-            return response.status, float(wait) if wait.isdigit() else None, response.read()
-        except (http.client.IncompleteRead, ConnectionResetError, http.client.RemoteDisconnected):
-            return _BROKEN, None, b""
+            reply = persist(self.turnstile, lambda: exchange(self.address, method, path, data, headers, timeout_s=self.timeout_s))
         except (OSError, http.client.HTTPException) as error:
             reason = _("no answer in time") if isinstance(error, TimeoutError) else self._without_key(str(error))
             raise ServiceError(
                 _("no server answers at {address}: {reason}").format(address=self.address, reason=reason or type(error).__name__),
                 fix=_("start it, or correct the address"),
             ) from None
-        finally:
-            connection.close()
+        if reply.status == BROKEN:
+            raise broken_off(self.address)
+        if reply.status != http.client.OK:
+            raise self._refusal(reply.status, reply.content)
+        try:
+            return json.loads(reply.content)
+        except (ValueError, RecursionError):
+            raise self._stranger() from None
 
     def _refusal(self, status: int, content: bytes) -> ServiceError | DataError:
         reason = self._without_key(_reason(content)) or http.client.responses.get(status, "")
@@ -167,7 +143,7 @@ class OpenAI:
             return ServiceError(what, fix=_("give its key: export AFINA_API_KEY=…"))
         if status == http.client.NOT_FOUND:
             return ServiceError(what, fix=_("correct the address (it mostly ends with /v1) or the name of the model"))
-        if status in _BUSY:
+        if status in BUSY:
             return ServiceError(what, fix=_("wait a while; the same command goes on from here"))
         return ServiceError(what, fix=_("look at the server's log"))
 

@@ -94,10 +94,14 @@ def costs_of(comparison: Comparison, prices: Prices) -> tuple[Cost, ...]:
             _("median of what is read before an answer"),
             tuple(f"{medians.prompt_tokens:,.0f}" for medians in typical),
         ),
-        Cost(_("seconds an answer"), _("median, as one of a batch"), tuple(f"{medians.seconds:.2f}" for medians in typical)),
+        Cost(
+            _("seconds an answer"),
+            _("median, as one of a batch, or of a few asked at once elsewhere"),
+            tuple(f"{medians.seconds:.2f}" for medians in typical),
+        ),
         Cost(
             _("time of {count} answers").format(count=many),
-            _("as they were made here: in batches, or one after the other elsewhere"),
+            _("as they were made here, in batches; elsewhere as if one after the other"),
             tuple(format_duration(_MANY * medians.mean_seconds) for medians in typical),
         ),
     ]

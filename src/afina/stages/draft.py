@@ -13,7 +13,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from afina.data.read.examples import Reader
 from afina.data.read.strict_json import BrokenJsonError
 from afina.infer.ollama import find_ollama
 from afina.infer.openai import OpenAI, is_local
+from afina.infer.several import at_once, several
 from afina.recipe.recipe import Data
 
 STAGE = "draft"
@@ -138,9 +139,11 @@ def draft(documents: Sequence[str], teacher: Teacher, out: Path, wanted: Wanted,
     start = time.monotonic()
     refused: Counter[str] = Counter()
     kept = 0
-    for done, one in enumerate(todo, 1):
+    replies = several(lambda one: _propose(one, teacher, wanted), todo, at_once(teacher.place))
+    for done, (one, (drafts, reasons)) in enumerate(zip(todo, replies, strict=True), 1):
         passed: list[Draft] = []
-        for proposed in _propose(one, teacher, wanted, refused):
+        refused.update(reasons)
+        for proposed in drafts:
             if reason := problem(proposed, one.text, known):
                 refused[reason] += 1
             else:
@@ -198,23 +201,21 @@ def _read(paths: Sequence[Path], characters: int, events: Events) -> tuple[list[
     return chunks, unreadable
 
 
-def _propose(one: Chunk, teacher: Teacher, wanted: Wanted, refused: Counter[str]) -> Iterator[Draft]:
-    """The teacher's drafts for a passage; after a reply that cannot be read it is asked once more, with the reason."""
+def _propose(one: Chunk, teacher: Teacher, wanted: Wanted) -> tuple[list[Draft], list[str]]:
+    """The teacher's drafts for a passage, or why there are none; after a reply that cannot be read it is asked once more, with
+    the reason.
+    """
     asked = request(one, wanted.count, wanted.language)
-    for attempt in (1, 2):
+    for _attempt in (1, 2):
         try:
             reply = teacher.ask(asked)
         except DataError:
-            refused[_("the passage is too long for the teacher")] += 1
-            return
+            return [], [_("the passage is too long for the teacher")]
         try:
-            yield from parse(reply)[: wanted.count]
+            return parse(reply)[: wanted.count], []
         except BrokenJsonError as error:
-            if attempt == 2:
-                refused[_("a reply that is not the list asked for")] += 1
             asked = request_again(asked, reply, error.reason)
-            continue
-        return
+    return [], [_("a reply that is not the list asked for")]
 
 
 def _row(one: Draft, of: Chunk) -> dict[str, str]:
