@@ -9,6 +9,7 @@
   the interval leaves out zero in 80 of 100 simulations.
 - ``order``: five contenders that are equally good: how often one is said to be ahead of all others, or of any other.
 - ``curve``: how often the interval of what the next 100 examples are worth holds the truth, for curves with a known law.
+- ``kinds``: how often a kind of question is said to be short of examples that is not, among several.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from scipy.stats import beta
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
 
+from afina.compare.curve import SHARES, KindOfRows, Trained, learning_curve  # noqa: E402
 from afina.compare.standing import stand  # noqa: E402
 from afina.core.files import read_json, write_json  # noqa: E402
 from afina.measure.intervals import (  # noqa: E402
@@ -258,6 +260,33 @@ def curve(runs: int, exponent: float, rows: int = 100, seeds: int = 3) -> float:
     return held / runs
 
 
+def kinds(runs: int, count: int, seeds: int, fall: float = 0.0) -> dict[str, float]:
+    """``any wrong``: runs in which a kind that learns nothing is said to be short of examples, of ``count`` kinds.
+
+    With a ``fall`` every other kind learns by the law 1 + fall · n^-0.5; ``found`` are those of them that are named.
+    """
+    random = np.random.default_rng(23)
+    rows, train = 20, 300
+    of_kinds = [KindOfRows((str(n),), train // count, tuple(range(n * rows, (n + 1) * rows))) for n in range(count)]
+    learns = np.repeat(np.arange(count) % 2 == 1, rows)
+    wrong = found = 0
+    for run in range(runs):
+        hard = np.exp(0.3 * random.normal(size=count * rows) - 0.045)
+        trained = []
+        for share in SHARES:
+            loss = np.where(learns, 1 + fall * (share * train / count) ** -0.5, 1.0)
+            for seed in range(seeds):
+                chance = np.repeat(0.03 * random.normal(size=count), rows) + 0.01 * random.normal()
+                totals = 10 * ((loss + chance) * hard + 0.05 * random.normal(size=len(hard)))
+                trained.append(Trained(share, round(share * train), seed, tuple(totals), (0.0,)))
+        weights = [10] * len(hard)
+        curve = learning_curve(trained, trained[0], weights, "f1", 20, kinds=of_kinds, resamples=RESAMPLES, seed=run)
+        named = {int(kind.words[0]) for kind in curve.short}
+        wrong += any(fall == 0 or number % 2 == 0 for number in named)
+        found += sum(number % 2 for number in named)
+    return {"any wrong": wrong / runs, **({"found": found / runs / (count // 2)} if fall else {})}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000, help="simulations of each case")
@@ -295,12 +324,20 @@ def of_curves(runs: int) -> dict[str, Any]:
     return {f"exponent {exponent}": curve(runs, exponent) for exponent in (0.2, 0.5, 1.0)}
 
 
+def of_kinds(runs: int) -> dict[str, Any]:
+    return {
+        f"{count} kinds, {seeds} seeds, fall {fall}": kinds(runs, count, seeds, fall)
+        for count, seeds, fall in ((4, 3, 0.0), (8, 3, 0.0), (8, 2, 0.0), (8, 3, 0.5))
+    }
+
+
 SCENARIOS = (*single_shares(), *paired_shares(), *paired_scores(), *losses())
 PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "intervals": of_intervals,
     "needed": of_needed,
     "order": order,
     "curve": of_curves,
+    "kinds": of_kinds,
 }
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from afina.compare.curve import SHARES, KindOfRows, LearningCurve, Trained, learning_curve, load_curve, nested, save_curve
+from afina.stages.curve_words import kind_table
+from bench import coverage
 
 COUNT, HELD_OUT = 300, 60
 
@@ -75,6 +77,44 @@ def test_kinds_of_question_that_are_short_of_examples_are_named() -> None:
     answers = {kind.words[0]: (kind.worth.answer, kind.worth.why) for kind in found.kinds}
     assert answers["hours"][0] in ("little", "unknown")
     assert answers["returns"] == ("unknown", "held-out")
+
+
+def kinds_of_nothing(run: int, count: int, seeds: int = 3) -> LearningCurve:
+    """Kinds that learn nothing, each with a chance of its own in every training."""
+    random, rows = np.random.default_rng(run), 16
+    kinds = [KindOfRows((str(n),), 40, tuple(range(n * rows, (n + 1) * rows))) for n in range(count)]
+    trained = []
+    for share in SHARES:
+        for seed in range(seeds):
+            chance = np.repeat(0.04 * random.normal(size=count), rows) + 0.04 * random.normal(size=count * rows)
+            trained.append(Trained(share, round(share * COUNT), seed, tuple(10 * (1 + chance)), (0.0,)))
+    return learning_curve(trained, trained[0], [10] * (count * rows), "f1", 20, kinds=kinds, resamples=100, seed=run)
+
+
+def test_of_many_kinds_that_learn_nothing_none_is_named_in_nearly_all_runs() -> None:
+    runs = [kinds_of_nothing(run, count=6) for run in range(40)]
+    assert sum(bool(found.short) for found in runs) <= 2
+    doubted = [any(kind.worth.why == "kinds" for kind in found.kinds) for found in runs]
+    assert sum(doubted) >= 8, "so often one would be named without the correction"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "seeds"), [(8, 3), (8, 2), (3, 3)])
+def test_a_false_alarm_comes_in_five_of_a_hundred_runs_at_most(count: int, seeds: int) -> None:
+    assert coverage.kinds(300, count, seeds)["any wrong"] <= 0.05
+
+
+def test_kinds_that_do_learn_are_still_named_among_many() -> None:
+    assert coverage.kinds(8, 6, 3, fall=1.0)["found"] > 0.9
+
+
+def test_with_one_seed_nothing_is_said_of_single_kinds() -> None:
+    found = curve(law(0.5), seeds=1, kinds=[KindOfRows(("prices",), 150, tuple(range(30))), KindOfRows(("x",), 9, (31,))])
+    assert found.worth.answer == "helps"
+    assert [(kind.worth.answer, kind.worth.why) for kind in found.kinds] == [("unknown", "seed"), ("unknown", "held-out")]
+    table = kind_table(found)
+    assert table is not None
+    assert [row[-1] for row in table.rows] == ["cannot be told with one seed", "too few held out"]
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -12,15 +12,16 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from afina.core.files import read_json, write_json
+from afina.measure.chance import holm
 from afina.measure.intervals import Interval
-from afina.measure.power_law import FEWEST_SIZES, Floats, Measurements, fit, gain_of, resampled
+from afina.measure.power_law import FEWEST_SIZES, Floats, Measurements, chance_of_slope, fit, gain_of, resampled
 
 RESULT = "result.json"
 SHARES = (0.12, 0.25, 0.5, 1.0)
@@ -62,7 +63,7 @@ class Worth:
     answer: Answer
     gain: Interval | None
     loss: float
-    why: Literal["", "sizes", "held-out", "noise"] = ""
+    why: Literal["", "sizes", "held-out", "noise", "kinds", "seed"] = ""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def learning_curve(
         law=(float(law.a), float(law.b), float(law.c)),
         band=_band(measured, losses) if len(set(measured.sizes)) >= FEWEST_SIZES else None,
         worth=_worth(measured, losses),
-        kinds=tuple(_kind_curve(kind, trained, tokens, resamples, seed) for kind in kinds),
+        kinds=_kind_curves(kinds, trained, tokens, resamples, seed),
     )
 
 
@@ -205,14 +206,31 @@ def _band(measured: Measurements, losses: Floats) -> Band:
     return Band(*(tuple(map(float, values)) for values in (sizes, middle, np.minimum(low, middle), np.maximum(high, middle))))
 
 
-def _kind_curve(kind: KindOfRows, trained: Sequence[Trained], tokens: Floats, resamples: int, seed: int) -> KindCurve:
-    """By the examples of this kind in each part, which are about its share of them."""
+def _kind_curves(
+    kinds: Sequence[KindOfRows], trained: Sequence[Trained], tokens: Floats, resamples: int, seed: int
+) -> tuple[KindCurve, ...]:
+    """Of several kinds one seems short of examples sooner or later: what is said of them is corrected for their number (Holm)."""
+    alone = [_worth_of_kind(kind, trained, tokens, resamples, seed) for kind in kinds]
+    held = iter(holm([chance for worth, chance in alone if worth.why != "held-out"]))
+    why: Literal["kinds", "seed"] = "kinds" if len({one.seed for one in trained}) > 1 else "seed"
+    found = []
+    for kind, (worth, _chance) in zip(kinds, alone, strict=True):
+        is_said = worth.why == "held-out" or next(held) or worth.answer not in ("helps", "harms")
+        told = worth if is_said else replace(worth, answer="unknown", why=why)
+        found.append(KindCurve(kind.words, kind.train, len(kind.held_out), told))
+    return tuple(found)
+
+
+def _worth_of_kind(
+    kind: KindOfRows, trained: Sequence[Trained], tokens: Floats, resamples: int, seed: int
+) -> tuple[Worth, float]:
+    """By the examples of this kind in each part, which are about its share of them; and how likely its slope is by chance."""
     if len(kind.held_out) < FEWEST_HELD_OUT:
-        return KindCurve(kind.words, kind.train, len(kind.held_out), Worth("unknown", None, math.nan, "held-out"))
+        return Worth("unknown", None, math.nan, "held-out"), 1.0
     part = _measurements(trained, tokens, kind.held_out)
     own = Measurements(part.sizes * kind.train / part.sizes.max(), part.totals, part.weights)
-    worth = _worth(own, resampled(own, resamples, seed))
-    return KindCurve(kind.words, kind.train, len(kind.held_out), worth)
+    losses = resampled(own, resamples, seed)
+    return _worth(own, losses), chance_of_slope(own, losses)
 
 
 def _value(interval: Interval | None) -> float:

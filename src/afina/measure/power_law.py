@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from afina.measure.chance import student_tail
 from afina.measure.intervals import Interval
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -109,3 +110,19 @@ def gain_of(measured: Measurements, more: int, losses: Floats) -> Interval:
     value = float(gains(fit(measured.sizes, measured.means().mean(axis=1))))
     low, high = np.quantile(gains(fit(measured.sizes, losses)), [0.025, 0.975])
     return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def chance_of_slope(measured: Measurements, losses: Floats) -> float:
+    """How likely the losses would rise or fall so much with the number of examples by chance; ``losses`` as of ``resampled``.
+
+    Student's t of their slope over the logarithm of the sizes, both sides, with as many degrees of freedom as the seeds leave:
+    sizes · (seeds - 1). A single seed does not show how much is chance: then 1. The gain itself has no such t, for its resamples
+    scatter far to one side.
+    """
+    sizes, seeds, _rows = measured.totals.shape
+    if seeds < 2:
+        return 1.0
+    logs = np.log(measured.sizes)
+    away = logs - logs.mean()
+    slope, scatter = float(measured.means().mean(axis=1) @ away), float((losses @ away).std())
+    return 2 * student_tail(abs(slope) / scatter, sizes * (seeds - 1)) if scatter else 1.0
