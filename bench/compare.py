@@ -2,6 +2,7 @@
 
     python bench/compare.py                      writes bench/results/compare.json
     python bench/compare.py --only bitext        prints one table and writes nothing
+    python bench/compare.py --answers            answers a second by torch and by llama.cpp, for the same questions; adds them
 
 - ``bitext``: utterance → intent in English, 27 labels, on a real model of 260,000 parameters (stories260K)
 - ``gsm8k``: school arithmetic, the number behind ``####``, on the embedded model
@@ -15,29 +16,49 @@ what fits them, and where the techniques part. Runs are made below ``.cache/benc
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import platform
+import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
 
-from afina.compare.comparison import Comparison, title  # noqa: E402
-from afina.core.files import write_json  # noqa: E402
+from afina.compare.comparison import Comparison, choose_questions, title  # noqa: E402
+from afina.core.files import read_json, write_json  # noqa: E402
 from afina.core.run import versions  # noqa: E402
+from afina.data.conversation import Message  # noqa: E402
+from afina.data.store import load_conversations  # noqa: E402
+from afina.export.gguf import write_gguf  # noqa: E402
+from afina.infer.answer import Answer  # noqa: E402
+from afina.infer.llama import LlamaServer  # noqa: E402
+from afina.infer.several import several  # noqa: E402
+from afina.infer.torch_local import TorchEngine  # noqa: E402
+from afina.model.base import resolve_base  # noqa: E402
+from afina.model.load import load_model  # noqa: E402
+from afina.model.merge import MergedWeights  # noqa: E402
+from afina.model.weights import Checkpoint  # noqa: E402
 from afina.recipe.load import validate  # noqa: E402
 from afina.stages.compare import compare  # noqa: E402
 from afina.stages.prepare import prepare  # noqa: E402
+from afina.stages.renderer import build_renderer  # noqa: E402
 from afina.stages.train import train  # noqa: E402
 from afina.stages.workspace import working_in  # noqa: E402
 
 DATA = BENCH.parents[1] / "shared" / "data"
 RUNS = BENCH.parent / ".cache" / "bench" / "compare"
+QUESTIONS, ROUNDS = 40, 3  # of a set, and how often each engine answers them
+SLOTS = (1, 4)  # conversations that llama.cpp answers at once
 
 SETS: dict[str, dict[str, Any]] = {
     "bitext": {
@@ -136,6 +157,68 @@ def shown(name: str, comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
+def answers_a_second(name: str, threads: int) -> dict[str, Any]:
+    """The untrained base on the held-out questions of a set, by each of ENGINES: the middle of three rounds, which take turns."""
+    settings = {**SETS[name], "compare": {**SETS[name]["compare"], "examples": QUESTIONS}}
+    recipe = validate({"name": f"bench-{name}", **settings}, "bench/compare.py")
+    with working_in(recipe, RUNS) as (run, events):
+        prepare(recipe, run, events)
+        held_out = load_conversations(run.stage("prepare"), "test")
+    base = resolve_base(recipe.base)
+    renderer = build_renderer(recipe, base)
+    prompts = [one.prompt for one in choose_questions(held_out, QUESTIONS, recipe.data.split.seed)]
+    most = recipe.compare.max_new_tokens
+    torch.set_num_threads(threads)
+    engine = TorchEngine(load_model(base, dtype=torch.float32, device=torch.device("cpu")), renderer.tokenizer, renderer.template)
+    path = RUNS / f"{base.name}.gguf"
+    write_gguf(
+        path,
+        base=base,
+        weights=MergedWeights(Checkpoint(base.folder)),
+        tokenizer=renderer.tokenizer,
+        template=renderer.template,
+        kind="f16",
+        name=base.name,
+    )
+    context = max(len(renderer.prompt_ids(prompt)) for prompt in prompts) + most
+    slots = {f"llama.cpp, {count} at once": count for count in SLOTS}
+    with ExitStack() as stack:
+        ask: dict[str, Callable[[], list[Answer]]] = {
+            "torch, in batches": lambda: engine.answer_many(prompts, most),
+            "torch, one by one": lambda: [engine.answer(prompt, most) for prompt in prompts],
+        }
+        for title_of, count in slots.items():
+            server = stack.enter_context(LlamaServer(path, context=context, slots=count, threads=threads))
+            ask[title_of] = partial(_asked_at_once, server, prompts, most, count)
+        rounds = [{side: _timed(one) for side, one in ask.items()} for _round in range(ROUNDS)]
+    path.unlink()
+    first = rounds[0]["torch, in batches"][1]
+    found: dict[str, Any] = {"questions": len(prompts), "threads": threads}
+    for side in ask:
+        seconds = statistics.median(one[side][0] for one in rounds)
+        answers = rounds[0][side][1]
+        found[side] = {
+            "answers a second": round(len(prompts) / seconds, 2),
+            "answer tokens": sum(one.tokens for one in answers),
+            "tokens a second": round(sum(one.tokens for one in answers) / seconds, 1),
+            "same text": sum(one.text == other.text for one, other in zip(answers, first, strict=True)),
+        }
+    found["prompt tokens"] = sum(len(renderer.prompt_ids(prompt)) for prompt in prompts)
+    best = max(found[side]["answers a second"] for side in slots)
+    found["torch in batches / llama.cpp at its best"] = round(found["torch, in batches"]["answers a second"] / best, 2)
+    return found
+
+
+def _asked_at_once(server: LlamaServer, prompts: Sequence[Sequence[Message]], most: int, count: int) -> list[Answer]:
+    return list(several(lambda prompt: server.answer(prompt, most), prompts, count))
+
+
+def _timed(ask: Callable[[], list[Answer]]) -> tuple[float, list[Answer]]:
+    start = time.perf_counter()
+    answers = ask()
+    return time.perf_counter() - start, answers
+
+
 def hardware() -> dict[str, Any]:
     """What ran: the processor's name and its cores."""
     names = [line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
@@ -149,11 +232,19 @@ def _lines(path: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(SETS), help="one set, and write nothing")
+    parser.add_argument("--answers", action="store_true", help="only answers a second by torch and by llama.cpp")
+    parser.add_argument("--threads", type=int, default=1, help="threads of either, with --answers")
     options = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(
             f"error: there is no data in {DATA}\nwhat to do: put ds-bitext, ds-gsm8k, es-recetas, rag-xquad and models there"
         )
+    path = BENCH / "results" / "compare.json"
+    if options.answers:
+        speed = {name: answers_a_second(name, options.threads) for name in ("gsm8k", "recetas", "xquad")}
+        print(json.dumps(speed, ensure_ascii=False, indent=2))
+        write_json(path, {**(read_json(path) if path.is_file() else {}), "answers": {"hardware": hardware(), **speed}})
+        return
     results: dict[str, Any] = {}
     for name, settings in SETS.items():
         if options.only in (None, name):
@@ -167,7 +258,8 @@ def main() -> None:
             "versions": versions(),
             "sets": results,
         }
-        write_json(BENCH / "results" / "compare.json", record)
+        before = read_json(path) if path.is_file() else {}
+        write_json(path, {**record, **({"answers": before["answers"]} if "answers" in before else {})})
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ from afina.core.events import Events, Progress
 from afina.core.translation import _
 from afina.data.conversation import Conversation
 from afina.data.render import Renderer, Row
-from afina.infer.answer import Answer
+from afina.infer.answer import BATCH_ROWS, Answer
 from afina.infer.llama import LlamaServer
 from afina.infer.score import score_rows
-from afina.infer.torch_local import BATCH_ROWS, TorchEngine
+from afina.infer.torch_local import TorchEngine
 from afina.model.base import Base
 from afina.model.load import load_model
 

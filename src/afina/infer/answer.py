@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+BATCH_ROWS = 64  # questions that a model in this process answers at once
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -18,10 +18,9 @@ from afina.data.conversation import Message
 from afina.data.render import Renderer
 from afina.data.template import ChatTemplate
 from afina.data.tokenizer import Tokenizer
-from afina.infer.answer import Answer
+from afina.infer.answer import BATCH_ROWS, Answer
 
 BATCH_TOKENS = 16_384  # prompt and answer tokens in the cache at once
-BATCH_ROWS = 64
 RIVAL = 0.1  # a logit this little below the greatest may be the greatest after rounding
 SMALL_MODEL = 32_000_000  # parameters; below, on a CPU, one thread is up to 40 times faster where other programs work as well
 

@@ -22,6 +22,7 @@ from afina.core.run import RunFolder
 from afina.core.translation import _, catalogue, language
 from afina.core.units import format_count, format_duration, format_share
 from afina.data.clean.personal import mask
+from afina.infer.answer import BATCH_ROWS
 from afina.measure.choice import main_metric
 from afina.measure.intervals import Interval, share_range
 from afina.measure.metrics import Metric, metric_of
@@ -144,6 +145,10 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
         _("Typical answers (medians): {contenders}; expected: {characters} characters.").format(
             contenders=typical, characters=f"{comparison.expected_characters:.0f}"
         ),
+        _(
+            "Models of this machine are asked through torch, up to {rows} questions at once, on the very weights that the loss "
+            "is measured on; the embedded llama.cpp needs a file for each of them, and was about as fast where both were timed."
+        ).format(rows=BATCH_ROWS),
     ]
     notes += [
         _("{contender} is left out: {reason}.").format(contender=name, reason=why) for name, why in comparison.left_out.items()
