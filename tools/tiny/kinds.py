@@ -6,10 +6,11 @@ from tools.tiny import dialogues as d
 from tools.tiny.dialogues import Dialogue
 from tools.tiny.grammar import World
 from tools.tiny.patterns import few_shot
-from tools.tiny.reading import copied, entries, reading, value_only
+from tools.tiny.reading import copied, entries, found_passages, reading, value_only
 
 KINDS: dict[str, tuple[Callable[[World], Dialogue], int]] = {
     "reading": (reading, 34),
+    "passages": (found_passages, 20),
     "value": (value_only, 6),
     "entries": (entries, 6),
     "copied": (copied, 6),

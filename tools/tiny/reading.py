@@ -3,7 +3,7 @@
 from tools.tiny.dialogues import Dialogue, thing
 from tools.tiny.grammar import World, either, invented
 from tools.tiny.words import NOT_THERE
-from tools.tiny.worlds import VALUES, Fact, code, framed, name_of, world_of_facts
+from tools.tiny.worlds import VALUES, Fact, code, framed, name_of, passages, with_passages, world_of_facts
 
 _HIDDEN = 0.45  # share of the worlds in which something is asked that the text does not say
 
@@ -30,6 +30,39 @@ def reading(w: World, *, bare: bool = False, absent: bool | None = None) -> Dial
         )
         system = f"{rule} {system}".strip()
     return Dialogue(((first, turns[0][1]), *turns[1:]), system)
+
+
+def found_passages(w: World) -> Dialogue:
+    """Several questions about the passages that a search found, three to six of them, as ``afina compare`` writes such a prompt.
+
+    Half of them come with a system message that says who answers, or in what form: the answer is in the passages all the same.
+    """
+    groups = world_of_facts(w, w.rng.choice((3, 4, 4, 5, 5, 6)), w.rng.choice((2, 2, 3)))
+    hidden = _taken_out(w, groups) if w.rng.random() < _HIDDEN / 2 else []
+    known = [fact for group in groups for fact in group]
+    asked = w.rng.sample(known, min(len(known), w.rng.randint(3, 6)))
+    if hidden:
+        asked.insert(w.rng.randint(0, len(asked)), w.rng.choice(hidden))
+    turns = [(fact.question, _answer(w, fact, hidden, bare=False)) for fact in asked]
+    first = with_passages(turns[0][0], passages(w, groups), w.lang)
+    return Dialogue(((first, turns[0][1]), *turns[1:]), _persona(w) if w.rng.random() < 0.5 else "")
+
+
+def _persona(w: World) -> str:
+    word, name = invented(w), name_of(w)
+    who = either(
+        w,
+        "Eres {name}, [de la tienda|de la ferretería|de la oficina|del taller].",
+        "You are {name}, of the [shop|hardware store|office|workshop].",
+        name=name,
+    )
+    how = either(
+        w,
+        "[|| En el estilo de la casa: {word}, la respuesta y la firma.| Contesta: el departamento, la respuesta y dos consejos.]",
+        "[|| In the house style: {word}, the answer and the signature.| Answer: the department, the answer and two tips.]",
+        word=word,
+    )
+    return who + how
 
 
 def _taken_out(w: World, groups: list[list[Fact]]) -> list[Fact]:

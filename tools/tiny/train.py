@@ -1,7 +1,9 @@
-"""Train the tiny model from random weights with afina's own training loop: first to copy, then on the generated dialogues.
+"""Train the tiny model from random weights with afina's own training loop, stage after stage.
 
-    python -m tools.tiny.train copying   /work/tiny/data src/afina/model/tiny --state /work/tiny/state --steps 600
-    python -m tools.tiny.train dialogues /work/tiny/data src/afina/model/tiny --state /work/tiny/state --steps 3000 --from copying
+    python -m tools.tiny.train dialogues DATA FOLDER --state STATE --steps 4000 --batch-tokens 2048
+    python -m tools.tiny.train passages  MORE FOLDER --state STATE --steps 950 --peak 5e-4 --schedule linear --from dialogues
+
+``passages`` is a second course on other dialogues of the generator; ``copying``, on random tokens, is for who changes the start.
 
 ``FOLDER`` holds the tokenizer. Every stage has a folder of its own in ``--state``; its best weights so far are in
 ``STATE/STAGE/model``, in float32, and a later stage begins with them (``--from``). Started again, a stage goes on where it
@@ -36,7 +38,7 @@ from tools.tiny.blocks import rows_of_blocks
 from tools.tiny.start import add_circuit
 
 PAD, START, END = 0, 1, 2
-LONGEST = 512
+LONGEST = 900
 WHOLE = 0.1  # share of the dialogues that count with all their tokens
 REMEMBERED = 0.08  # rows of blocks for each dialogue, so that copying any token is not forgotten
 LOOK_EVERY = 100
@@ -169,7 +171,7 @@ def say(event: Event) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("copying", "dialogues"))
+    parser.add_argument("stage", choices=("copying", "dialogues", "passages"))
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--state", type=Path, required=True)
