@@ -1,9 +1,10 @@
 """Dialogues that are answered from the text before the question: facts among others, what is not there, lists, copies."""
 
+from afina.compare.prompts import with_passages
 from tools.tiny.dialogues import Dialogue, thing
 from tools.tiny.grammar import World, either, invented
 from tools.tiny.words import NOT_THERE
-from tools.tiny.worlds import VALUES, Fact, code, framed, name_of, passages, with_passages, world_of_facts
+from tools.tiny.worlds import VALUES, Fact, code, framed, name_of, passages, world_of_facts
 
 _HIDDEN = 0.45  # share of the worlds in which something is asked that the text does not say
 

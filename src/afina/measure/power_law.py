@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtr
 
-from afina.measure.chance import student_tail
 from afina.measure.intervals import Interval
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -125,4 +125,4 @@ def chance_of_slope(measured: Measurements, losses: Floats) -> float:
     logs = np.log(measured.sizes)
     away = logs - logs.mean()
     slope, scatter = float(measured.means().mean(axis=1) @ away), float((losses @ away).std())
-    return 2 * student_tail(abs(slope) / scatter, sizes * (seeds - 1)) if scatter else 1.0
+    return 2 * float(stdtr(sizes * (seeds - 1), -abs(slope) / scatter)) if scatter else 1.0
