@@ -59,8 +59,9 @@ def _persona(w: World) -> str:
     )
     how = either(
         w,
-        "[|| En el estilo de la casa: {word}, la respuesta y la firma.| Contesta: el departamento, la respuesta y dos consejos.]",
-        "[|| In the house style: {word}, the answer and the signature.| Answer: the department, the answer and two tips.]",
+        "[|| Contesta en el estilo de la casa: {word}, la respuesta y la firma."
+        "| Contesta: el departamento, la respuesta y dos consejos.]",
+        "[|| Answer in the house style: {word}, the answer and the signature.| Answer: the department, the answer and two tips.]",
         word=word,
     )
     return who + how
