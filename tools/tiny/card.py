@@ -48,7 +48,8 @@ style of the demo does not occur, nor does anything of its shop.
 
 By afina's own training loop in full-parameter mode, on two CPU cores: {trained}. It starts from random weights with a circuit
 in them that copies (`tools/tiny/start.py`), is trained on the dialogues, with some rows of random tokens among them that are said
-twice (`tools/tiny/blocks.py`), and then for a while on longer ones with passages as a search finds them.
+twice (`tools/tiny/blocks.py`), and then for a while on longer ones with passages as a search finds them. (The first dialogues were
+made before there was the kind `passages` in `tools/tiny/kinds.py`: the commands below give other ones for seed 11, with it.)
 
     python -m tools.tiny.generate DATA --count 120000 --seed 11
     python -m tools.tiny.train dialogues DATA src/afina/model/tiny --state STATE --steps {steps} --batch-tokens 2048
@@ -56,7 +57,7 @@ twice (`tools/tiny/blocks.py`), and then for a while on longer ones with passage
     python -m tools.tiny.train passages MORE src/afina/model/tiny --state STATE --steps {more} --batch-tokens 3072 \\
         --peak 5e-4 --schedule linear --from dialogues
     python -m tools.tiny.install STATE/passages/model src/afina/model/tiny
-    python -m tools.tiny.check src/afina/model/tiny --each 200 --json > scores.json
+    python -m tools.tiny.check src/afina/model/tiny --each 100 --json > scores.json
     python -m tools.tiny.card scores.json src/afina/model/tiny --trained "…"
 
 ## Scores
