@@ -48,7 +48,7 @@ style of the demo does not occur, nor does anything of its shop.
 
 By afina's own training loop in full-parameter mode, on two CPU cores: {trained}. It starts from random weights with a circuit
 in them that copies (`tools/tiny/start.py`), is trained on the dialogues, with some rows of random tokens among them that are said
-twice (`tools/tiny/blocks.py`), and then for a while on longer ones with passages as a search finds them. (The first dialogues were
+twice (`tools/tiny/blocks.py`), and then for a while on longer ones with passages as a search finds them. (The first ones were
 made before there was the kind `passages` in `tools/tiny/kinds.py`: the commands below give other ones for seed 11, with it.)
 
     python -m tools.tiny.generate DATA --count 120000 --seed 11
