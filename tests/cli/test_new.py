@@ -14,7 +14,7 @@ def test_the_example_is_copied_whole_and_can_be_run(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["new", "mi-tienda", "--example", "es"]) == 0
     recipe = Recipe.load(tmp_path / "mi-tienda" / "recipe.yaml")
-    assert recipe.base == "tiny"
+    assert (recipe.name, recipe.base) == ("mi-tienda", "tiny"), "a run of its own, and not the demo's"
     assert len(list((tmp_path / "mi-tienda" / "documents").glob("*.md"))) == 30
     assert (tmp_path / "mi-tienda" / "questions.jsonl").is_file()
 

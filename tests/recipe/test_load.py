@@ -86,8 +86,11 @@ def test_overrides_change_settings_and_their_mistakes_are_told(tmp_path: Path) -
     assert (recipe.train.epochs, recipe.train.learning_rate, recipe.deploy.to, recipe.adapter.rank) == (2, 2e-4, "embedded", 8)
     with pytest.raises(RecipeError, match="expected key=value"):
         load_recipe(path, ["train.epochs"])
-    with pytest.raises(RecipeError, match="did you mean 'epochs'"):
+    with pytest.raises(RecipeError, match="^--set train.epoch=2: unknown key 'train.epoch'; did you mean 'epochs'"):
         load_recipe(path, ["train.epoch=2"])
+    with pytest.raises(RecipeError, match=r"^--set data.examples=7: ") as told:
+        load_recipe(path, ["train.epochs=2", "data.examples=7"])
+    assert told.value.fix == "write for example: --set train.epochs=2"
     with pytest.raises(RecipeError, match="name is a value, not a section"):
         load_recipe(path, ["name.x=2"])
 

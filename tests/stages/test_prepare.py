@@ -33,6 +33,7 @@ from afina.recipe.recipe import Recipe
 from afina.report.prepared import PreparePage, load
 from afina.stages.prepare import CHUNKS, PREFERENCES, REPORT, Prepared, prepare
 from afina.stages.prepare_summary import rendered_rows
+from afina.stages.workspace import working_in
 from tests.fakes.models import write_model
 from tests.fakes.vocabularies import write_model_around
 
@@ -685,6 +686,17 @@ def test_a_template_that_cannot_be_used_leaves_the_earlier_result_where_it_was(b
         prepared(recipe(base, [path]).model_copy(update={"chat_template": "none.jinja"}), tmp_path / "runs")
     assert all_bytes(first.folder) == kept
     assert [folder.name for folder in first.folder.parent.iterdir() if folder.is_dir()] == ["prepare"]
+
+
+def test_a_mistaken_recipe_does_not_replace_that_of_the_run(base: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", shop_rows(60))
+    good = recipe(base, [path])
+    with working_in(good, tmp_path / "runs") as (run, events):
+        prepare(good, run, events)
+    bad = good.model_copy(update={"chat_template": "none.jinja"})
+    with pytest.raises(RecipeError), working_in(bad, tmp_path / "runs") as (run, events):
+        prepare(bad, run, events)
+    assert Recipe.load(tmp_path / "runs" / "shop" / "recipe.yaml") == good
 
 
 def test_a_row_that_was_taken_over_is_told_of_and_kept_as_before(base: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         )
     )
     if args.keep:
-        copy_example(lang, args.keep)
+        copy_example(lang, args.keep, NAME)
     with as_file(files("afina.recipe") / "presets" / "shop" / lang) as shop, shown_events() as listener:
         recipe = Recipe.load(shop / "recipe.yaml", tuple(args.set))
         with working_in(recipe, args.runs, (listener,)) as (folder, events):

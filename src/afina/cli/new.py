@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.example:
         folder = Path(args.name)
-        copy_example(args.example, folder)
+        copy_example(args.example, folder, args.name)
         print(f"{_('next')}: afina run {folder / 'recipe.yaml'}", file=sys.stderr)
         return 0
     if args.output.exists():
@@ -54,11 +54,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def copy_example(lang: str, folder: Path) -> None:
-    """Puts the shop of the demo into a new folder: recipe, examples, questions and documents."""
+def copy_example(lang: str, folder: Path, name: str) -> None:
+    """Puts the shop of the demo into a new folder: recipe, examples, questions and documents. ``name``: of the model to be."""
     if folder.exists():
         raise RecipeError(_("{path} is there already").format(path=folder), fix=_("name another folder, or delete it first"))
     _copy(files("afina.recipe") / "presets" / "shop" / lang, folder)
+    recipe = folder / "recipe.yaml"
+    write_atomic(recipe, re.sub(r"(?m)^name: .*", f"name: {name}", recipe.read_text(encoding="utf-8")))
     print(_("wrote {path}").format(path=folder), file=sys.stderr)
 
 

@@ -35,6 +35,8 @@ _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
 
+_SET = "--set "
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in ``path`` with ``key=value`` overrides. Relative files in it are made relative to its folder.
@@ -62,7 +64,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         )
     _open_empty_sections(tree, Recipe)
     apply_overrides(tree, overrides)
-    return _validated(tree, path, lines).with_paths_below(path.parent)
+    return _validated(tree, path, _places(path, lines, overrides)).with_paths_below(path.parent)
 
 
 def validate(tree: Mapping[str, Any], source: str) -> Recipe:
@@ -97,6 +99,16 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
         raise RecipeError("\n".join(problems), fix=_("write for example: --set train.epochs=2"))
 
 
+def _places(path: Path, lines: Mapping[Path_, int], overrides: Sequence[str]) -> dict[Path_, str]:
+    """Where each key was written: ``recipe.yaml:12``, or ``--set train.epochs=2``, which hides what the file says below it."""
+    places = {place: f"{path}:{line}" for place, line in lines.items()}
+    for override in overrides:
+        key = tuple(override.partition("=")[0].strip().split("."))
+        places = {place: where for place, where in places.items() if place[: len(key)] != key}
+        places[key] = f"{_SET}{override}"
+    return places
+
+
 def _open_empty_sections(tree: dict[str, Any], section: type[BaseModel]) -> None:
     """Takes out sections without a line in them (``adapter:`` and only comments below), which YAML reads as null."""
     for key, field in section.model_fields.items():
@@ -109,17 +121,17 @@ def _open_empty_sections(tree: dict[str, Any], section: type[BaseModel]) -> None
             _open_empty_sections(tree[key], below)
 
 
-def _validated(tree: dict[str, Any], path: Path, lines: Mapping[Path_, int]) -> Recipe:
+def _validated(tree: dict[str, Any], path: Path, places: Mapping[Path_, str]) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        problems = [_problem(detail, path, lines) for detail in _grouped(error.errors())]
-        raise RecipeError(
-            "\n".join(problems),
-            fix=_("correct the {count} lines named above").format(count=len(problems))
-            if len(problems) > 1
-            else _("correct the line named above"),
-        ) from None
+        problems = [_problem(detail, path, places) for detail in _grouped(error.errors())]
+        fix = _("correct the line named above")
+        if len(problems) > 1:
+            fix = _("correct the {count} lines named above").format(count=len(problems))
+        if any(problem.startswith(_SET) for problem in problems):
+            fix = _("write for example: --set train.epochs=2")
+        raise RecipeError("\n".join(problems), fix=fix) from None
 
 
 def _grouped(details: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -151,10 +163,9 @@ def _known_place(loc: Path_) -> Path_:
     return tuple(place)
 
 
-def _problem(detail: ErrorDetails, path: Path, lines: Mapping[Path_, int]) -> str:
+def _problem(detail: ErrorDetails, path: Path, places: Mapping[Path_, str]) -> str:
     place = _known_place(detail["loc"])
-    known_line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), None)
-    where = f"{path}:{known_line}" if known_line else str(path)
+    where = next((places[place[:n]] for n in range(len(place), 0, -1) if place[:n] in places), str(path))
     key = ".".join(str(part) for part in place)
     value = detail["input"]
     match detail["type"]:

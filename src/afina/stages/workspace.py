@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from afina.core.errors import RecipeError
 from afina.core.events import Events, Listener
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
@@ -22,6 +23,8 @@ def working_in(
     """The folder of the recipe's run and its events. Raises ResourceError where another process works there.
 
     One that does not lead takes part in the work of one that does: it writes nothing, and nobody hears its events.
+
+    A recipe that turns out to be mistaken (RecipeError) does not replace the one of the run before it.
     """
     run = RunFolder(runs / recipe.name)
     if not leads:
@@ -29,5 +32,11 @@ def working_in(
             yield run, events
         return
     with run.locked(), Events(run.events_path, listeners) as events:
+        before = run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else None
         write_atomic(run.recipe_path, to_yaml(recipe))
-        yield run, events
+        try:
+            yield run, events
+        except RecipeError:  # a mistake in it is not what later commands shall take it from
+            if before is not None:
+                write_atomic(run.recipe_path, before)
+            raise

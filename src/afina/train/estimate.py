@@ -26,9 +26,8 @@ ALLOCATOR = MappingProxyType({"cpu": 0.20, "cuda": 0.03})
 MOST_TOKENS = MappingProxyType({"cpu": 1024, "cuda": 16384})
 FEWEST_TOKENS = MappingProxyType({"cpu": 256, "cuda": 1024})
 
-PROGRAM_BYTES = MappingProxyType(
-    {"cpu": 480 * MIB, "cuda": CUDA_CONTEXT}
-)  # Python with torch and transformers, measured; CUDA's own
+# Python with torch and transformers, measured; CUDA's own.
+PROGRAM_BYTES = MappingProxyType({"cpu": 480 * MIB, "cuda": CUDA_CONTEXT})
 _LOSS = MappingProxyType({"cpu": 128 * MIB, "cuda": GIB})  # four chunks of logits at most, see loss.py
 _QUANTIZED = MappingProxyType({"nf4": 0.53, "int8": 1.02})  # bytes of a weight with its scales
 _FULL_BYTES = 16  # a trained weight in float32, its gradient and two moments
