@@ -238,8 +238,8 @@ def test_a_real_ollama_takes_the_model_proves_it_and_keeps_the_old_one(real_olla
         with pytest.raises(QualityError, match="ended by itself"):
             deploy(real_ollama, endless, name=name)
         assert real_ollama.chat(name, [Message("user", "Hello?")], 32).text == "The hammer"
-        broken = tmp_path / "broken.gguf"
-        broken.write_bytes(gguf.read_bytes()[:-100])
+        broken = write_chain_gguf(tmp_path / "broken.gguf", sentence="Other words")
+        broken.write_bytes(broken.read_bytes()[:-100])
         with pytest.raises(ServiceError, match="refuses"):
             deploy(real_ollama, broken, name=name)
     finally:

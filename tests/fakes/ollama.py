@@ -212,7 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
             text = server.render(messages)
             if Fault.OTHER_TEXT in self.ollama.faults:
                 text = text.replace("<|im_start|>user\n", "USER: ")
-            self._say(200, {"model": body["model"], "_debug_info": {"rendered_template": text}})
+            told = {"message": {"role": "", "content": ""}, "done": False, "_debug_info": {"rendered_template": text}}
+            self._say(200, {"model": body["model"], **told})  # as Ollama 0.33 does: nothing was answered, so nothing is done
             return
         try:
             answer = server.answer(messages, body["options"].get("num_predict", -1))

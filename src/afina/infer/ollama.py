@@ -331,12 +331,12 @@ def _first(reply: Mapping[str, Any]) -> dict[bytes, float]:
 
 
 def _whole(reply: Reply) -> Reply:
-    """The same; BROKEN where it is an answer that does not say that it is done."""
+    """The same; BROKEN where it is an answer that does not say that it is done. A rendered text alone never says so."""
     try:
         record = json.loads(reply.content) if reply.status == http.client.OK else {}
     except (ValueError, RecursionError):
         return reply
-    is_broken = isinstance(record, dict) and record.get("done") is False
+    is_broken = isinstance(record, dict) and record.get("done") is False and "_debug_info" not in record
     return Reply(BROKEN, None, b"") if is_broken else reply
 
 
