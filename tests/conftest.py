@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from afina.core.errors import ServiceError
+from afina.infer.ollama import Ollama, find_ollama
 
 os.environ["AFINA_LANG"] = "en"
 os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny: a second thread only waits
@@ -22,3 +30,30 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real test material is not there: {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def real_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ollama]:
+    """The Ollama that answers, or one that is started for these tests where the program is installed."""
+    if (found := find_ollama()) is not None:
+        yield found
+        return
+    program = shutil.which("ollama")
+    if program is None:
+        pytest.skip("no Ollama answers at OLLAMA_HOST or 127.0.0.1:11434, and there is no program 'ollama'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = {**os.environ, "OLLAMA_HOST": host, "OLLAMA_MODELS": str(tmp_path_factory.mktemp("ollama"))}
+    with subprocess.Popen([program, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            started = Ollama(f"http://{host}")
+            for _attempt in range(100):
+                try:
+                    started.version()
+                    break
+                except ServiceError:
+                    time.sleep(0.2)
+            yield started
+        finally:
+            server.terminate()

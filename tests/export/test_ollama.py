@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +16,7 @@ from afina.data.tokenizer import Tokenizer
 from afina.export.ollama import OllamaModel, deploy_to_ollama, next_version
 from afina.export.proof import Expected, Question, choose_questions, require_same_text
 from afina.infer.llama import LlamaServer
-from afina.infer.ollama import Ollama, find_ollama
+from afina.infer.ollama import Ollama
 from tests.fakes.chain import SENTENCE, write_chain_gguf
 from tests.fakes.clock import Clock
 from tests.fakes.ollama import FakeOllama, Fault
@@ -194,33 +189,6 @@ def test_questions_that_do_not_fit_are_passed_over(gguf: Path) -> None:
     assert [question.messages for question in questions_for(gguf, long, short)] == [short]
     with pytest.raises(QualityError, match="none of the 1 held-out questions fits"):
         questions_for(gguf, long)
-
-
-@pytest.fixture(scope="module")
-def real_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ollama]:
-    """The Ollama that answers, or one that is started for these tests where the program is installed."""
-    if (found := find_ollama()) is not None:
-        yield found
-        return
-    program = shutil.which("ollama")
-    if program is None:
-        pytest.skip("no Ollama answers at OLLAMA_HOST or 127.0.0.1:11434, and there is no program 'ollama'")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = {**os.environ, "OLLAMA_HOST": host, "OLLAMA_MODELS": str(tmp_path_factory.mktemp("ollama"))}
-    with subprocess.Popen([program, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            started = Ollama(f"http://{host}")
-            for _attempt in range(100):
-                try:
-                    started.version()
-                    break
-                except ServiceError:
-                    time.sleep(0.2)
-            yield started
-        finally:
-            server.terminate()
 
 
 @pytest.mark.ollama

@@ -215,6 +215,9 @@ class _Handler(BaseHTTPRequestHandler):
             told = {"message": {"role": "", "content": ""}, "done": False, "_debug_info": {"rendered_template": text}}
             self._say(200, {"model": body["model"], **told})  # as Ollama 0.33 does: nothing was answered, so nothing is done
             return
+        if body.get("tools") and body.get("logprobs"):
+            self._say(400, {"error": "logprobs is not supported with tools + stream"})
+            return
         try:
             answer = server.answer(messages, body["options"].get("num_predict", -1))
         except DataError as error:  # as Ollama hands llama-server's answer on: JSON in JSON
@@ -242,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "done_reason": answer.finish,
                 "prompt_eval_count": count,
                 "eval_count": len(answer.ids),
-                "logprobs": [{**first[0], "top_logprobs": first}],
+                **({"logprobs": [{**first[0], "top_logprobs": first}]} if body.get("logprobs") else {}),
             },
         )
 

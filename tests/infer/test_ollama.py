@@ -11,6 +11,7 @@ import pytest
 
 from afina.core.errors import ServiceError
 from afina.data.conversation import Message
+from afina.data.tools import normalise_tools
 from afina.infer.ollama import Ollama, address_of, find_ollama
 from tests.fakes.chain import SENTENCE, write_chain_gguf
 from tests.fakes.clock import Clock
@@ -84,6 +85,16 @@ def test_another_program_at_the_address_is_not_taken_for_ollama() -> None:
         pytest.raises(ServiceError, match="is not Ollama"),
     ):
         Ollama(address).version()
+
+
+def test_with_tools_a_model_is_asked_without_likelihoods_which_ollama_then_refuses(
+    fake: FakeOllama, ollama: Ollama, gguf: Path
+) -> None:
+    ollama.create("shop:v1", ollama.upload(gguf), parameters={"num_ctx": 512})
+    tools, _left_out = normalise_tools([{"type": "function", "function": {"name": "price", "parameters": {"type": "object"}}}])
+    answer = ollama.chat("shop:v1", HELLO, 32, tools)
+    assert (answer.text, answer.first) == (SENTENCE, {})
+    assert ollama.chat("shop:v1", HELLO, 32).first
 
 
 def test_an_ollama_that_ignores_the_chat_template_is_too_old(fake: FakeOllama, ollama: Ollama) -> None:

@@ -29,7 +29,7 @@ def record(**changes: Any) -> dict[str, Any]:
         asdict(checked_case(question("one turn"), TRAINED, 3, None, same_tokens=True)),
         asdict(checked_case(question("outer blanks"), TRAINED.replace("Hello  ", "Hello"), 2, None, same_tokens=False)),
         asdict(checked_case(question("tools"), None, 3, None, same_tokens=True)),
-        asdict(not_asked(question("system"), "not asked: the model brings a system message", is_fault=False)),
+        asdict(not_asked(question("system"), "Ollama refuses: no room")),
     ]
     proof = {
         "afina": "0.1",
@@ -77,7 +77,7 @@ def shown() -> str:
 def test_every_case_stands_there_with_text_tokens_and_likelihood(shown: str) -> None:
     text = read(shown).text
     for known in (
-        "one question", "blanks before and behind", "tools", "not asked: the model brings a system message", "0.0021",
+        "one question", "blanks before and behind", "tools", "Ollama refuses: no room", "0.0021",
         "at most 0.01", "✓ the same", "✗ another one", "not told", "not asked", "from character 15 on", "384", "64", "1.23%",
         "ab" * 32, "shop:v2", "812", "4,096", "rojo", "a.jsonl:3", "0.0031", "It ended by itself.",
         "Read otherwise than in training: blanks before and behind.",

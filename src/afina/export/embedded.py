@@ -69,7 +69,7 @@ def check_case(server: LlamaServer, question: Question, bos: str | None) -> Chec
         got = server.render(question.messages, question.tools)
         ids = server.prompt_ids(question.messages, question.tools)
     except ServiceError as error:
-        return not_asked(question, error.what, is_fault=True)
+        return not_asked(question, error.what)
     return checked_case(question, got, len(ids), bos, same_tokens=tuple(ids) == question.ids)
 
 

@@ -83,7 +83,7 @@ def deploy_to_ollama(
             expected,
             told_text=all(compared),
         )
-        checked = [_check(ollama, version, question, system, bos) for question in hard]
+        checked = [check_served(ollama, version, question, system, bos) for question in hard]
     except BaseException:
         _withdraw(ollama, version)
         raise
@@ -206,16 +206,14 @@ def _compare_text(ollama: Ollama, model: str, question: Question, system: str | 
     return True
 
 
-def _check(ollama: Ollama, model: str, question: Question, system: str | None, bos: str | None) -> Checked:
-    """How the served model reads a hard case. One without a system message gets the model's own, if it has one."""
-    wants_system = system is not None and question.messages[0].role != "system"
-    if wants_system:
-        return not_asked(question, _("not asked: the model brings a system message"), is_fault=False)
+def check_served(ollama: Ollama, model: str, question: Question, system: str | None, bos: str | None) -> Checked:
+    """How the served model reads a hard case."""
+    messages = _without_default(question, system)
     try:
-        got = ollama.rendered(model, question.messages, question.tools)
-        answer = ollama.chat(model, question.messages, 8, question.tools)
+        got = ollama.rendered(model, messages, question.tools)
+        answer = ollama.chat(model, messages, 8, question.tools)
     except ServiceError as error:
-        return not_asked(question, error.what, is_fault=True)
+        return not_asked(question, error.what)
     return checked_case(question, got, answer.prompt_tokens, bos, same_tokens=answer.prompt_tokens == len(question.ids))
 
 

@@ -122,8 +122,11 @@ def choose_questions(held_out: Sequence[Conversation], renderer: Renderer, limit
     return chosen
 
 
-def hard_cases(renderer: Renderer, limit: int) -> list[Question]:
-    """Those that the template can write, of up to ``limit`` tokens."""
+def hard_cases(renderer: Renderer, limit: int, default: str | None = None) -> list[Question]:
+    """Those that the template can write, of up to ``limit`` tokens.
+
+    ``default``: the system message that the served model brings; it stands in the cases that have none of their own.
+    """
     user, system = Message("user", "Hello, how are you?"), Message("system", "You sell tools.")
     turns = (user, Message("assistant", "Fine. And you?"), Message("user", "What does a hammer cost?"))
     parameters = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
@@ -141,12 +144,15 @@ def hard_cases(renderer: Renderer, limit: int) -> list[Question]:
         "like a special token": ((Message("user", "<s> [INST] <|user|> </s> {{ x }}"),), ""),
         "tools": ((user,), tool),
     }
-    found = []
-    for case, (messages, tools) in cases.items():
+    found: list[Question] = []
+    for case, (written, tools) in cases.items():
+        messages = written if default is None or written[0].role == "system" else (Message("system", default), *written)
         try:
             text = renderer.template.render(messages, tools, add_generation_prompt=True)
         except DataError:
             continue  # the template refuses it, and so nothing of the kind was trained on
+        if tools and any(text == other.text for other in found):
+            continue  # it knows no tools, and Ollama refuses them
         ids = tuple(renderer.tokenizer.encode(text))
         if len(ids) <= limit:
             found.append(Question(messages, text, ids, tools, case))
@@ -274,9 +280,9 @@ def checked_case(question: Question, got: str | None, tokens: int, bos: str | No
     )
 
 
-def not_asked(question: Question, remark: str, *, is_fault: bool) -> Checked:
-    """A hard case that got no answer, and why."""
-    return Checked(question.case, question.asked, None, 0, len(question.ids), same_tokens=not is_fault, remark=remark)
+def not_asked(question: Question, remark: str) -> Checked:
+    """A hard case that the server refused, and why."""
+    return Checked(question.case, question.asked, None, 0, len(question.ids), same_tokens=False, remark=remark)
 
 
 def add_checked(proof: Proof, checked: Sequence[Checked]) -> Proof:

@@ -35,7 +35,8 @@ _BLOCK = MIB
 class OllamaAnswer:
     """``finish`` is Ollama's done_reason (``stop``, ``length``); ``prompt_tokens`` counts all that the model read.
 
-    ``first``: log-probabilities of the likeliest first tokens by their bytes; empty where this Ollama does not tell them.
+    ``first``: log-probabilities of the likeliest first tokens by their bytes; empty where Ollama does not tell them, with tools
+    for example.
     """
 
     text: str
@@ -169,7 +170,8 @@ class Ollama:
     def chat(self, model: str, messages: Sequence[Message], max_new_tokens: int | None = None, tools: str = "") -> OllamaAnswer:
         """One greedy answer. A conversation that is too long for the model's context is an error, never cut."""
         options = {} if max_new_tokens is None else {"num_predict": max_new_tokens}
-        reply = self._chat(model, messages, tools, options, logprobs=True, top_logprobs=TOP)
+        wanted = {} if tools else {"logprobs": True, "top_logprobs": TOP}  # with tools, Ollama 0.33 refuses to tell them
+        reply = self._chat(model, messages, tools, options, **wanted)
         if not isinstance(reply, dict) or not isinstance(reply.get("message", {}).get("content", ""), str):
             raise self._stranger()
         return OllamaAnswer(

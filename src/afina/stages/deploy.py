@@ -78,7 +78,8 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
         renderer = build_renderer(recipe, base)
         held_out = load_conversations(run.stage(PREPARE), "test")
         limit = _answer_limit(recipe, context)
-        questions, hard = choose_questions(held_out, renderer, context - limit), hard_cases(renderer, context - limit)
+        questions = choose_questions(held_out, renderer, context - limit)
+        hard = hard_cases(renderer, context - limit, recipe.system if ollama else None)
         bos = renderer.tokenizer.bos_token
         log = folder / "llama.log"
         if ollama is None:
