@@ -39,6 +39,7 @@ class Fault(Enum):
     OTHER_TEXT = auto()  # another chat template than the GGUF's
     OTHER_COUNT = auto()  # a BOS more
     OTHER_NUMBERS = auto()  # it rounded the weights anew
+    OTHER_INSIDE = auto()  # likewise, and only within an answer is it seen
     NO_DEBUG = auto()  # does not tell the text
     OLD = auto()
 
@@ -122,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._show(body["model"])
             case "/api/chat":
                 self._chat(body)
+            case "/api/generate":
+                self._go_on(body)
             case "/api/copy":
                 made = self._known(body["source"])
                 if made is not None:
@@ -232,10 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
         prompt_ids = server.prompt_ids(messages)
         count = len(prompt_ids) + (Fault.OTHER_COUNT in self.ollama.faults)
         off = 0.5 if Fault.OTHER_NUMBERS in self.ollama.faults else 0.0
-        first = [
-            {"token": token.decode("utf-8", "replace"), "logprob": value + off, "bytes": list(token)}
-            for token, value in server.first_words(prompt_ids, body.get("top_logprobs", 1)).items()
-        ]
+        first = _rivals(server, prompt_ids, body, off)
         self._say(
             200,
             {
@@ -248,6 +248,18 @@ class _Handler(BaseHTTPRequestHandler):
                 **({"logprobs": [{**first[0], "top_logprobs": first}]} if body.get("logprobs") else {}),
             },
         )
+
+    def _go_on(self, body: dict[str, Any]) -> None:
+        """A raw prompt and one token more."""
+        model = self._known(body["model"])
+        if model is None:
+            return
+        server = self.ollama.running(model)
+        ids = server.tokenize(body["prompt"])
+        off = -0.5 if Fault.OTHER_INSIDE in self.ollama.faults else 0.0
+        first = _rivals(server, ids, body, off)
+        told = {"prompt_eval_count": len(ids), "eval_count": 1, "logprobs": [{**first[0], "top_logprobs": first}]}
+        self._say(200, {"model": body["model"], "response": first[0]["token"], "done": True, "done_reason": "length", **told})
 
     def _known(self, name: str) -> Made | None:
         """The model, or None after the answer that it is not there."""
@@ -273,6 +285,14 @@ class _Handler(BaseHTTPRequestHandler):
             line = json.dumps(record).encode() + b"\n"
             self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
         self.wfile.write(b"0\r\n\r\n")
+
+
+def _rivals(server: LlamaServer, prompt_ids: list[int], body: dict[str, Any], off: float) -> list[dict[str, Any]]:
+    """The likeliest tokens, each ``off`` by so many nats."""
+    return [
+        {"token": one.text.decode("utf-8", "replace"), "logprob": one.log_probability + off, "bytes": list(one.text)}
+        for one in server.likeliest(prompt_ids, body.get("top_logprobs", 1))
+    ]
 
 
 def _tag(name: str, made: Made) -> dict[str, Any]:

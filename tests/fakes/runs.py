@@ -7,9 +7,12 @@ from pathlib import Path
 from afina.core.files import sha256_of
 from afina.core.run import RunFolder
 from afina.data.conversation import Conversation, Message, Source
+from afina.data.render import Renderer
+from afina.data.template import choose_template
+from afina.data.tokenizer import Tokenizer
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
-from tests.fakes.chain import write_chain_gguf, write_chain_model
+from tests.fakes.chain import SENTENCE, write_chain_gguf, write_chain_model
 from tests.fakes.store import write_store
 
 
@@ -34,10 +37,12 @@ def write_exported_run(
     prepared = run.stage("prepare")
     before = (Message("system", system),) if system else ()
     held_out = [
-        Conversation((*before, Message("user", text), Message("assistant", "Hi.")), Source("examples.jsonl", line))
+        Conversation((*before, Message("user", text), Message("assistant", SENTENCE)), Source("examples.jsonl", line))
         for line, text in enumerate(("Hello?", "What does the hammer cost?"), 1)
     ]
-    outputs = write_store(prepared, {"test": held_out})
+    tokenizer = Tokenizer.load(base)
+    renderer = Renderer.build(choose_template("auto", tokenizer), tokenizer)
+    outputs = write_store(prepared, {"test": held_out}, renderer)
     run.finish("prepare", inputs={"examples": "1"}, result={}, seconds=0.1, outputs=outputs)
     exported = run.stage("export")
     exported.mkdir()

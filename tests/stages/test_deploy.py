@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 from afina.core.errors import DataError, QualityError, RecipeError, ServiceError
 from afina.core.events import Event, Events, Notice, Progress, StageSkipped, StageStarted
 from afina.core.run import RunFolder
+from afina.data.store import load_rows
+from afina.export.ladder import choose_passages
 from afina.infer.ollama import Ollama
 from afina.stages.deploy import (
     choose_context,
@@ -76,6 +79,55 @@ def test_without_ollama_the_embedded_server_is_proved(tmp_path: Path, events: Ev
     assert (run.stage("deploy") / "Modelfile").read_text().startswith("FROM ../export/shop-f32.gguf\nPARAMETER num_ctx 2048\n")
 
 
+def test_inside_ollama_the_model_is_asked_along_its_held_out_answers(
+    tmp_path: Path, fake: FakeOllama, events: Events, heard: list[Event]
+) -> None:
+    recipe, run = write_exported_run(tmp_path, system="You sell tools.")
+    inside = deploy(recipe, run, events).inside
+    assert inside is not None
+    places = sum(len(passage.places) - 2 for passage in choose_passages(load_rows(run.stage("prepare"), "test")))
+    assert (inside["near"]["places"], inside["near"]["agreement"]) == (places, 1.0), "all but an end and half a € each"
+    assert inside["near"]["divergence"] < 1e-6
+    assert (inside["metric"], inside["questions"]) == ("number", 2)
+    asked = {body["prompt"] for _method, path, body in fake.requests if path == "/api/generate"}
+    assert len(asked) == places
+    assert any("<|im_start|>assistant\nHola" in text for text in asked)
+    assert any(isinstance(event, Notice) and "inside Ollama: the same first choice" in event.text for event in heard)
+    page = (run.stage("deploy") / "proof.html").read_text(encoding="utf-8")
+    assert f"at 100 % of {places} places" in read(page).text
+    answers = (run.stage("deploy") / "answers.jsonl").read_text(encoding="utf-8")
+    assert SENTENCE in answers
+
+
+def test_a_model_that_differs_only_within_its_answers_is_withdrawn(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
+    recipe, run = write_exported_run(tmp_path)
+    fake.faults.add(Fault.OTHER_INSIDE)
+    with pytest.raises(QualityError, match="inside Ollama the model says other things"):
+        deploy(recipe, run, events)
+    assert fake.made == {}
+    assert run.manifest("deploy") is None
+
+
+@pytest.mark.ollama
+def test_inside_a_real_ollama_the_model_says_what_its_file_says_here(
+    tmp_path: Path, real_ollama: Ollama, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"afina-test-{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("OLLAMA_HOST", real_ollama.address)
+    recipe, run = write_exported_run(tmp_path, system="You sell tools.", deploy={"name": name})
+    try:
+        inside = deploy(recipe, run, events).inside
+    finally:
+        for model in real_ollama.models():
+            if model.startswith(f"{name}:"):
+                real_ollama.delete(model)
+    assert inside is not None
+    assert inside["near"]["places"] >= 4
+    assert inside["near"]["agreement"] == 1.0
+    assert inside["near"]["divergence"] < 1e-4
+    assert inside["questions"] == 2
+
+
 def test_where_ollama_answers_the_model_goes_there(tmp_path: Path, fake: FakeOllama, events: Events, heard: list[Event]) -> None:
     recipe, run = write_exported_run(tmp_path, system="You sell tools.")
     result = deploy(recipe, run, events)
@@ -83,7 +135,7 @@ def test_where_ollama_answers_the_model_goes_there(tmp_path: Path, fake: FakeOll
     assert result.chat == "ollama run shop"
     assert fake.made["shop:latest"].system == "You sell tools."
     assert any(isinstance(event, Notice) and "success" in event.text for event in heard)
-    sent = [(event.done, event.total) for event in heard if isinstance(event, Progress)]
+    sent = [(event.done, event.total) for event in heard if isinstance(event, Progress) and event.task == "upload"]
     assert sent == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 

@@ -191,6 +191,21 @@ def test_the_ladder_shows_what_the_answers_of_each_file_are_worth_and_what_for(
     assert all(value in page.text and interval in page.text for value, interval in wanted)
 
 
+def test_what_ollama_was_asked_is_the_last_rung(run: RunFolder) -> None:
+    near = {"places": 112, "agreement": 1.0, "divergence": 2e-6, "told": 104, "loss": 0.3068, "loss_here": 0.3062}
+    mark = {"value": 0.875, "low": 0.69, "high": 0.957}
+    marks = json.loads((run.stage("export") / "manifest.json").read_text(encoding="utf-8"))["result"]["marks"]
+    inside = {"near": near, "metric": marks["metric"], "questions": 24, "mark": mark}
+    result = {"version": "shop:v3", "tokens_per_second": 512.0, "inside": inside}
+    run.finish("deploy", inputs={}, result=result, seconds=1.0, outputs=[])
+    page = gather(recipe(), run)
+    rung = page.ladder[-1]
+    assert (rung.title, rung.cells[0][0], rung.cells[8][0]) == ("inside Ollama", "", "512")
+    assert rung.cells[6] == ("88 %", "69–96 %")
+    assert "Inside Ollama (shop:v3): held-out loss 0.307 there and 0.306 here, at the 104 places" in " ".join(page.ladder_notes)
+    assert "inside Ollama" in read(report(recipe(), run, Events()).path.read_text(encoding="utf-8")).text
+
+
 def test_a_run_that_was_exported_before_answers_were_measured_has_a_page(run: RunFolder) -> None:
     manifest = run.stage("export") / "manifest.json"
     tree = json.loads(manifest.read_text(encoding="utf-8"))

@@ -102,6 +102,10 @@ class Tokenizer:
         """The text of ``ids`` without special tokens."""
         return str(self.pipeline.decode(list(ids), skip_special_tokens=True))
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of ``ids`` with special tokens as they are written."""
+        return str(self.pipeline.decode(list(ids), skip_special_tokens=False))
+
     def token(self, number: int) -> str:
         """One token as it stands in the vocabulary, for messages and previews."""
         return str(self.pipeline.id_to_token(number))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from afina.core.errors import QualityError, ServiceError
 from afina.core.translation import _
@@ -36,7 +37,7 @@ class OllamaModel:
     """``latest`` is what ``ollama run`` takes; ``previous`` is the way back, None for a first version.
 
     ``text_compared``: whether this Ollama told the text that its model reads (it is an option for debugging); the tokens are
-    counted in any case.
+    counted in any case. ``inside``: what was found within its answers.
     """
 
     latest: str
@@ -44,6 +45,7 @@ class OllamaModel:
     previous: str | None
     text_compared: bool
     proof: Proof
+    inside: Mapping[str, Any] | None = None
 
 
 def deploy_to_ollama(
@@ -59,11 +61,14 @@ def deploy_to_ollama(
     expected: Expected,
     bos: str | None,
     max_new_tokens: int,
+    look_inside: Callable[[str], Mapping[str, Any]] | None = None,
     on_bytes: Callable[[int], None] | None = None,
     on_status: Callable[[str], None] | None = None,
 ) -> OllamaModel:
     """Makes ``gguf`` the model ``name`` of this Ollama. ``system`` is said in conversations that have no system message.
 
+    ``look_inside`` gets the new version's name when all else is proved, before anybody is led to it. It may raise as well; what
+    it returns is the model's ``inside``.
     Raises ServiceError where Ollama refuses, QualityError where its model does not read or answer as it should; then nothing has
     changed.
     """
@@ -84,6 +89,7 @@ def deploy_to_ollama(
             told_text=all(compared),
         )
         checked = [check_served(ollama, version, question, system, bos) for question in hard]
+        inside = look_inside(version) if look_inside is not None else None
     except BaseException:
         _withdraw(ollama, version)
         raise
@@ -91,7 +97,8 @@ def deploy_to_ollama(
     if latest in there:
         ollama.copy(latest, previous)
     ollama.copy(version, latest)
-    return OllamaModel(latest, version, previous if latest in there else None, all(compared), add_checked(proof, checked))
+    kept = previous if latest in there else None
+    return OllamaModel(latest, version, kept, all(compared), add_checked(proof, checked), inside)
 
 
 def served_parameters(context: int) -> dict[str, int | float]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from afina.core.errors import AfinaError, DataError, ResourceError, ServiceError
@@ -38,6 +38,14 @@ _SURE = 25.0  # nats by which a token is raised that shall be said
 # The most probable token and nothing else; of two equal ones the lower id, as torch's argmax has it.
 GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "repeat_penalty": 1.0}
 ENDS: dict[str, Finish] = {"eos": "stop", "word": "stop", "limit": "length", "none": "length"}
+
+
+class Likely(NamedTuple):
+    """A token that may follow: its id, its text as bytes, and its log-probability."""
+
+    token: int
+    text: bytes
+    log_probability: float
 
 
 class LlamaServer:
@@ -141,7 +149,7 @@ class LlamaServer:
 
         What a prompt has in common with the one before is not computed again, so asking place after place of one text is cheap.
         """
-        return {int(token["id"]): float(token["logprob"]) for token in self._likeliest(prompt_ids, most)}
+        return {one.token: one.log_probability for one in self.likeliest(prompt_ids, most)}
 
     def log_probability(self, prompt_ids: Sequence[int], token: int, likely: tuple[int, float]) -> float:
         """Of ``token``, one that is not among the likeliest, to follow ``prompt_ids``; at least ``LEAST_LIKELY``.
@@ -172,7 +180,7 @@ class LlamaServer:
 
     def first_words(self, prompt_ids: Sequence[int], most: int) -> dict[bytes, float]:
         """The same by the tokens' bytes, for servers that tell no ids."""
-        return {bytes(token["bytes"]): float(token["logprob"]) for token in self._likeliest(prompt_ids, most)}
+        return {one.text: one.log_probability for one in self.likeliest(prompt_ids, most)}
 
     def speed(self, prompt_ids: Sequence[int], tokens: int) -> float:
         """Generated tokens a second over at most ``tokens`` of them, the reading of the prompt aside."""
@@ -241,9 +249,11 @@ class LlamaServer:
                 continue
             raise self._lost(_("it ended by itself"))
 
-    def _likeliest(self, prompt_ids: Sequence[int], most: int) -> list[dict[str, Any]]:
-        """Before any rule. A plain token is made sure to be said, which changes none of these probabilities: with a part of a
-        character, or an end, none would be told.
+    def likeliest(self, prompt_ids: Sequence[int], most: int) -> list[Likely]:
+        """The ``most`` likeliest tokens to follow ``prompt_ids``, before any sampling rule.
+
+        A plain token is made sure to be said, which changes none of these probabilities: with a part of a character, or an end,
+        none would be told.
         """
         body = {
             **GREEDY,
@@ -255,8 +265,7 @@ class LlamaServer:
             "response_fields": ["completion_probabilities"],
         }
         (place,) = self.request("POST", "/completion", body)["completion_probabilities"]
-        found: list[dict[str, Any]] = place["top_logprobs"]
-        return found
+        return [Likely(int(one["id"]), bytes(one["bytes"]), float(one["logprob"])) for one in place["top_logprobs"]]
 
     @cached_property
     def _plain(self) -> int:

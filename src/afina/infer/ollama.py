@@ -47,6 +47,14 @@ class OllamaAnswer:
 
 
 @dataclass(frozen=True)
+class NextWords:
+    """What may follow a text of ``read`` tokens: log-probabilities of the likeliest tokens by their bytes, if they were told."""
+
+    read: int
+    first: dict[bytes, float]
+
+
+@dataclass(frozen=True)
 class OllamaTag:
     """A name that Ollama knows. Names with one ``digest`` are one model."""
 
@@ -181,6 +189,24 @@ class Ollama:
             answer_tokens=reply.get("eval_count", 0),
             first=_first(reply),
         )
+
+    def next_words(self, model: str, text: str) -> NextWords:
+        """What the model would say after ``text``, which it reads as it stands, without a chat template."""
+        body = {
+            "model": model,
+            "prompt": text,
+            "raw": True,
+            "stream": False,
+            "truncate": False,
+            "shift": False,
+            "logprobs": True,
+            "top_logprobs": TOP,
+            "options": {"temperature": 0, "num_predict": 1},
+        }
+        reply = self._patient_json("/api/generate", body)
+        if not isinstance(reply, dict):
+            raise self._stranger()
+        return NextWords(int(reply.get("prompt_eval_count", 0)), _first(reply))
 
     def rendered(self, model: str, messages: Sequence[Message], tools: str = "") -> str | None:
         """The text that the model would read, up to the assistant's turn; None where this Ollama does not tell."""

@@ -64,7 +64,9 @@ class NearTie:
 
 @dataclass(frozen=True)
 class ProofPage:
-    """All that is on the page. ``facts`` are about the deployment, ``file_facts`` about the file and its export."""
+    """All that is on the page. ``facts`` are about the deployment, ``file_facts`` about the file and its export, ``inside`` about
+    the model's own answers where it is served.
+    """
 
     language: str
     name: str
@@ -72,6 +74,7 @@ class ProofPage:
     facts: tuple[tuple[str, str], ...]
     held_out: tuple[Case, ...]
     hard: tuple[Case, ...]
+    inside: tuple[str, ...]
     question: str
     answer: str
     ended: bool
@@ -90,6 +93,7 @@ def draw(page: ProofPage) -> str:
         ("held-out", _("Held-out questions"), _held_out(page.held_out)),
         ("hard", _("Hard cases"), _hard(page.hard)),
         *([("differences", _("Where the text is another one"), join(map(_parting, parted)))] if parted else []),
+        *([("inside", _("Inside Ollama"), _inside(page.inside))] if page.inside else []),
         ("answer", _("An answer"), _answer(page)),
         ("file", _("The file"), _file(page)),
     ]
@@ -117,6 +121,14 @@ def _hard(cases: Sequence[Case]) -> Markup:
         "then reads what it was never trained on."
     )
     return join([_cases(cases), element("p", note, class_="note")])
+
+
+def _inside(lines: Sequence[str]) -> Markup:
+    note = _(
+        "Within held-out answers Ollama is asked what comes next, and so is the same file in the embedded llama.cpp. The answers "
+        "are to some of the comparison's questions, and are measured as there."
+    )
+    return join([element("ul", [element("li", line) for line in lines]), element("p", note, class_="note")])
 
 
 def _cases(cases: Sequence[Case]) -> Markup:

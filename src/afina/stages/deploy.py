@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afina import __version__
+from afina.compare.comparison import ANSWERS
 from afina.core.errors import DataError, QualityError, RecipeError, ServiceError
 from afina.core.events import Events, Progress
 from afina.core.files import read_json, sha256_of, write_atomic, write_json
@@ -44,7 +45,8 @@ class DeployResult:
     """Where the model is and how to talk to it. ``model`` is its name in Ollama, or the file that the embedded server takes.
 
     ``question``, ``answer``: one that was really asked and really ended by itself. ``text_compared``: whether the text that the
-    served model reads was compared with that of training (not every Ollama tells it; the tokens are always counted).
+    served model reads was compared with that of training (not every Ollama tells it; the tokens are always counted). ``inside``:
+    what was found within the answers of Ollama's model.
     """
 
     destination: str
@@ -58,6 +60,7 @@ class DeployResult:
     text_compared: bool
     tokens_per_second: float
     checked: list[dict[str, Any]]
+    inside: dict[str, Any] | None
     chat: str
     serve: str
 
@@ -97,8 +100,18 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
             ended = embedded.proof.ended
         else:
             licence = licence_text(base)
+            from afina.stages import inside  # imports torch, of which the embedded server needs nothing
+
             with LlamaServer(gguf, context=context, log=log) as server:
                 expected = {question: server.first_words(question.ids, TOP) for question in questions}
+                places = inside.tell_here(run, renderer, server)
+
+            def look_inside(version: str) -> dict[str, Any]:
+                found = inside.look_inside(recipe, run, renderer, base, ollama, version, places, folder, events)
+                for line in found.words():
+                    events.info(NAME, _("inside Ollama: {found}").format(found=line))
+                return asdict(found)
+
             model = deploy_to_ollama(
                 ollama,
                 gguf,
@@ -111,6 +124,7 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
                 expected=Expected(kind_of(gguf), expected.__getitem__),
                 bos=bos,
                 max_new_tokens=limit,
+                look_inside=look_inside,
                 on_bytes=_upload_progress(gguf.stat().st_size, events),
                 on_status=lambda status: events.info(NAME, f"Ollama: {status}"),
             )
@@ -123,7 +137,8 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
         write_json(folder / PROOF, proof)
         write_atomic(folder / PAGE, draw(page(read_json(folder / PROOF))))
         write_atomic(folder / MODELFILE, modelfile(f"../{EXPORT}/{gguf.name}", context, recipe.system, licence_text(base)))
-        return Outcome(result, [log, folder / PROOF, folder / PAGE, folder / MODELFILE], summary)
+        more = [path for path in (folder / ANSWERS,) if path.is_file()]
+        return Outcome(result, [log, folder / PROOF, folder / PAGE, folder / MODELFILE, *more], summary)
 
     where = f"Ollama {ollama.version()}, {ollama.address}" if ollama else _("the embedded llama.cpp")
     manifest = run_stage(
@@ -334,6 +349,7 @@ def _ollama_result(model: OllamaModel) -> dict[str, Any]:
         "version": model.version,
         "previous": model.previous,
         "text_compared": model.text_compared,
+        "inside": model.inside,
         **_proof_result(model.proof),
     }
 
@@ -345,6 +361,7 @@ def _embedded_result(proof: Proof, gguf: Path) -> dict[str, Any]:
         "version": None,
         "previous": None,
         "text_compared": True,
+        "inside": None,
         **_proof_result(proof),
     }
 

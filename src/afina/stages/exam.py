@@ -26,7 +26,17 @@ from afina.compare.comparison import (
     save_answers,
     score_answers,
 )
-from afina.compare.contenders import Contender, Given, Task, answer_all, known_answers, perform_file
+from afina.compare.contenders import (
+    Contender,
+    Given,
+    LeftOut,
+    Task,
+    answer_all,
+    known_answers,
+    perform_elsewhere,
+    perform_file,
+)
+from afina.compare.endpoint import Endpoint
 from afina.compare.kept import Kept
 from afina.compare.prompts import Asked, Room
 from afina.core.events import Events
@@ -38,6 +48,7 @@ from afina.data.store import load_conversations
 from afina.export.ladder import spread
 from afina.export.rungs import Marks, Rung, WhyNot
 from afina.measure.choice import main_metric
+from afina.measure.intervals import Interval
 from afina.model.base import Base
 from afina.model.load import choose_device, choose_dtype, load_model
 from afina.model.weights import Checkpoint
@@ -130,6 +141,21 @@ def mark(
     marks = found.intervals(reason.metric)
     marked = [replace(rung, mark=marks.get(rung.step), base_mark=marks.get(_base_of(rung.step))) for rung in rungs]
     return marked, Marks(reason.metric, len(questions))
+
+
+def sit_elsewhere(exam: Exam, endpoint: Endpoint, events: Events) -> list[Performance]:
+    """The answers of a model that is served elsewhere; none where nobody is asked, or where it refuses."""
+    if exam.why_not:
+        return []
+    performance = perform_elsewhere(endpoint, replace(exam.task, kept=None), events)
+    return [] if isinstance(performance, LeftOut) else [performance]
+
+
+def mark_of(exam: Exam, performance: Performance, folder: Path, *, resamples: int, seed: int) -> tuple[str, Interval]:
+    """The metric and the mark of one who answered; the answers are kept in ``folder``."""
+    rungs, marks = mark(exam, [performance], [Rung(performance.contender, 0.0)], folder, resamples=resamples, seed=seed)
+    assert rungs[0].mark is not None  # it has answered every question
+    return marks.metric, rungs[0].mark
 
 
 def answers_of_merged(exam: Exam, subject: Subject, onto: Quantize, events: Events) -> tuple[list[Performance], int]:

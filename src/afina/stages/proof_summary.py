@@ -10,6 +10,7 @@ from afina.core.translation import _, catalogue, language
 from afina.core.units import format_bytes
 from afina.data.clean.personal import mask
 from afina.export.proof import HELD_OUT, largest_difference
+from afina.export.served import Served
 from afina.recipe.kinds import Kind
 from afina.report.proof_page import Case, NearTie, Parting, ProofPage
 
@@ -26,6 +27,7 @@ def page(proof: Mapping[str, Any]) -> ProofPage:
         facts=_facts(proof),
         held_out=tuple(case for case, one in zip(cases, is_held_out, strict=True) if one),
         hard=hard,
+        inside=tuple(Served.from_record(proof["inside"]).words()) if proof.get("inside") else (),
         question=mask(proof["question"]),
         answer=mask(proof["answer"]),
         ended=proof["ended"],

@@ -13,7 +13,8 @@ from afina.core.files import write_atomic
 from afina.core.run import STAGES, Manifest, RunFolder
 from afina.core.translation import _, catalogue, language
 from afina.core.units import format_bytes, format_count, format_duration, format_share
-from afina.export.rungs import Marks, Rung, heads
+from afina.export.rungs import Cell, Marks, Rung, heads
+from afina.export.served import Served
 from afina.recipe.load import to_yaml
 from afina.recipe.recipe import Recipe
 from afina.report import plots
@@ -32,7 +33,7 @@ from afina.stages.compared import (
 
 NAME = "report"
 FILE = "report.html"
-PREPARE, TRAIN, COMPARE, EXPORT, _DEPLOY = STAGES  # not from the stages themselves: a page needs no torch
+PREPARE, TRAIN, COMPARE, EXPORT, DEPLOY = STAGES  # not from the stages themselves: a page needs no torch
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def gather(recipe: Recipe, run: RunFolder) -> Page:
         curve=_curve(run.events_path, trained) if trained else None,
         training=_training(trained) if trained else (),
         ladder_heads=tuple(heads(_marks(manifests.get(EXPORT)))),
-        ladder=_ladder(manifests[EXPORT]) if EXPORT in manifests else (),
-        ladder_notes=_ladder_notes(recipe, manifests[EXPORT]) if EXPORT in manifests else (),
+        ladder=(*_ladder(manifests[EXPORT]), *_rung_of_ollama(manifests)) if EXPORT in manifests else (),
+        ladder_notes=(*_ladder_notes(recipe, manifests[EXPORT]), *_notes_of_ollama(manifests)) if EXPORT in manifests else (),
         sides=_sides(prepared),
         refused=_refused(run.stage(PREPARE) / "findings.jsonl"),
         recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else to_yaml(recipe),
@@ -188,6 +189,25 @@ def _ladder_notes(recipe: Recipe, exported: Manifest) -> tuple[str, ...]:
             _("The adapter was merged into the NF4 weights that it was trained on, which cost less than the 16-bit ones.")
         )
     return tuple(notes)
+
+
+def _rung_of_ollama(manifests: dict[str, Manifest]) -> tuple[Step, ...]:
+    """What is known of the model where it is served, if that is Ollama; what it was not asked stays empty."""
+    deployed, marks = manifests.get(DEPLOY), _marks(manifests[EXPORT])
+    if deployed is None or not deployed.result.get("inside"):
+        return ()
+    served = Served.from_record(deployed.result["inside"])
+    mark = served.mark if served.metric == marks.metric else None
+    rung = Rung("ollama", 0.0, mark=mark, tokens_per_second=deployed.result["tokens_per_second"])
+    return (Step(_("inside Ollama"), (Cell(""), *rung.cells()[1:]), None, is_chosen=False),)
+
+
+def _notes_of_ollama(manifests: dict[str, Manifest]) -> tuple[str, ...]:
+    deployed = manifests.get(DEPLOY)
+    if deployed is None or not deployed.result.get("inside"):
+        return ()
+    lines = Served.from_record(deployed.result["inside"]).words()
+    return tuple(_("Inside Ollama ({model}): {found}.").format(model=deployed.result["version"], found=line) for line in lines)
 
 
 def _sides(prepared: Manifest) -> tuple[Side, ...]:
