@@ -7,6 +7,7 @@ from torch by rounding alone, but for the table of the GELU function (half preci
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.export.families import FAMILIES, lay_out
 from afina.export.gguf import write_gguf
+from afina.export.ollama import served_parameters
 from afina.export.tensor import interleave_halves
 from afina.infer.llama import LlamaServer
+from afina.infer.ollama import Ollama
 from afina.infer.torch_local import TorchEngine
 from afina.model.base import FAMILIES as TRAINED_FAMILIES
 from afina.model.base import Base, open_folder
@@ -36,6 +39,7 @@ from tests.fakes.models import write_model
 # Longer than the sliding windows of 64 tokens, and than the short context of LongRoPE.
 QUESTION = "Hola, ¿qué cuesta hoy el martillo rojo? Hello, what does the red hammer cost today? The answer is here. 12345 & more."
 TOKENS = 40
+CLOSE_IN_HALVES = 1e-2
 CLOSE, CLOSE_GELU = 1e-4, 1e-2  # largest difference of a logarithm of a probability; measured: 2e-5, 4e-3
 
 LLAMA3_ROPE = {
@@ -151,6 +155,39 @@ def test_the_gguf_gives_the_tokens_and_probabilities_of_torch(case: str, tmp_pat
         assert server.greedy(prompt_ids, TOKENS) == wanted
 
 
+@pytest.mark.ollama
+@pytest.mark.parametrize("case", list(CASES))
+def test_a_real_ollama_gives_the_text_tokens_and_probabilities_of_torch(case: str, tmp_path: Path, real_ollama: Ollama) -> None:
+    """Its cache is in half precision, whatever the file's type. What a random model says is no text, so nothing is generated."""
+    family, changes, lora = CASES[case]
+    base = open_folder(write_model(tmp_path / "base", family, **changes), "base")
+    write_peft_adapter(tmp_path / "adapter", base.folder, **lora)
+    engine = engine_of(base, tmp_path / "adapter")
+    question, tokenizer = [Message("user", QUESTION)], engine.renderer.tokenizer
+    prompt_ids = engine.renderer.prompt_ids(question)
+    with torch.inference_mode():
+        wanted = engine.model(torch.tensor([prompt_ids])).logits[0].float().log_softmax(-1)
+    text = engine.renderer.template.render(question, "", add_generation_prompt=True)
+    bos = tokenizer.bos_token or ""
+    path = export_model(tmp_path, base, tmp_path / "adapter")
+    name = f"afina-test-{uuid.uuid4().hex[:8]}:v1"
+    real_ollama.create(name, real_ollama.upload(path), parameters=served_parameters(256))
+    compared = []
+    try:
+        assert real_ollama.rendered(name, question) in (text, text.removeprefix(bos))
+        with LlamaServer(path, context=256) as server:
+            for place in range(len(prompt_ids), 64, -1):
+                before = tokenizer.text(prompt_ids[:place])
+                told = real_ollama.next_words(name, before.removeprefix(bos) if tokenizer.adds_bos else before)
+                assert told.read in (0, place)
+                ids = {one.text: one.token for one in server.likeliest(prompt_ids[:place], 20)}
+                compared += [abs(told.first[one] - float(wanted[place - 1, ids[one]])) for one in told.first if one in ids]
+    finally:
+        real_ollama.delete(name)
+    assert len(compared) > 20
+    assert max(compared) < CLOSE_IN_HALVES
+
+
 def test_stories260k_tells_in_llama_cpp_what_it_tells_in_torch(shared_data: Path, tmp_path: Path) -> None:
     base = open_folder(shared_data / "models" / "stories260K-hf", "stories260K")
     engine = engine_of(base, None)
@@ -231,6 +268,7 @@ def test_rotary_pairs_come_to_lie_side_by_side() -> None:
         ("gemma3_text", "attn_logit_softcapping", 30.0),
         ("qwen2", "rope_parameters", {**YARN, "truncate": False}),
         ("gemma", "use_bidirectional_attention", True),
+        ("gemma3_text", "layer_types", ["full_attention", "sliding_attention"]),
     ],
 )
 def test_what_llama_cpp_would_compute_otherwise_is_an_error_that_names_it(

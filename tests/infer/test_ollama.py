@@ -12,7 +12,7 @@ import pytest
 from afina.core.errors import ServiceError
 from afina.data.conversation import Message
 from afina.data.tools import normalise_tools
-from afina.infer.ollama import Ollama, address_of, find_ollama
+from afina.infer.ollama import NextWords, Ollama, address_of, find_ollama
 from tests.fakes.chain import SENTENCE, write_chain_gguf
 from tests.fakes.clock import Clock
 from tests.fakes.http import Response, answering
@@ -225,3 +225,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_tokens_that_ollama_tells_alike_are_left_out_and_an_empty_answer_to_a_raw_text_is_none() -> None:
+    """As Ollama 0.33 was seen to: half a character is dropped from a token's bytes, or the whole token is a replacement sign."""
+    rivals = [(" a", -1.0), ("qu", -2.0), ("\ufffd", -3.0), ("qu", -6.0)]
+    told = [{"token": text, "logprob": value, "bytes": list(text.encode())} for text, value in rivals]
+    full = {"response": " a", "done": True, "prompt_eval_count": 3, "logprobs": [{**told[0], "top_logprobs": told}]}
+    empty = {"model": "", "created_at": "0001-01-01T00:00:00Z", "response": "", "done": False}
+    answers = iter([full, empty])
+    with answering(lambda _request: Response(next(answers))) as address:
+        ollama = Ollama(address)
+        assert ollama.next_words("shop", "x") == NextWords(3, {b" a": -1.0})
+        assert ollama.next_words("shop", "y") == NextWords(0, {})

@@ -182,10 +182,21 @@ def _window_keys(family: Family, config: Mapping[str, Any]) -> dict[str, KeyValu
     if not family.window_period:
         return {}
     keys: dict[str, KeyValue] = {"attention.sliding_window": int(config["sliding_window"])}
-    local = [kind == "sliding_attention" for kind in config["layer_types"]]
-    if local != [bool((layer + 1) % family.window_period) for layer in range(len(local))]:
-        keys["attention.sliding_window_pattern"] = local  # left out where it is what llama.cpp assumes
+    if not _has_period(config, family.window_period):  # left out where it is what llama.cpp assumes
+        # The period, for a list of layers is read by some versions of llama.cpp and passed over in silence by others.
+        keys["attention.sliding_window_pattern"] = next(period for period in _periods(config) if _has_period(config, period))
     return keys
+
+
+def _periods(config: Mapping[str, Any]) -> range:
+    """All that there can be of ``_has_period``."""
+    return range(len(config["layer_types"]) + 2)
+
+
+def _has_period(config: Mapping[str, Any], period: int) -> bool:
+    """Whether the last of so many layers sees everything and the others a window; 0: all of them a window."""
+    windows = [kind == "sliding_attention" for kind in config["layer_types"]]
+    return windows == [not period or bool((layer + 1) % period) for layer in range(len(windows))]
 
 
 def _softcap_keys(config: Mapping[str, Any]) -> dict[str, KeyValue]:
@@ -207,6 +218,8 @@ def _require_computable(base: Base, family: Family, config: Mapping[str, Any]) -
         f"query_pre_attn_scalar={config.get('query_pre_attn_scalar')}": not _query_scale_is_known(base.family, config),
         f"attn_logit_softcapping={config.get('attn_logit_softcapping')}": capped[0] != (base.family == "gemma2"),
         f"final_logit_softcapping={config.get('final_logit_softcapping')}": base.family == "gemma2" and not capped[1],
+        "layer_types without a period": family.window_period > 0
+        and not any(_has_period(config, one) for one in _periods(config)),
         "use_bidirectional_attention=True": bool(config.get("use_bidirectional_attention")),
         f"pretraining_tp={config.get('pretraining_tp')}": config.get("pretraining_tp", 1) not in (None, 1),
     }

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ PING_S = 2.0
 TOP = 20  # log-probabilities of a token's rivals that Ollama tells at most
 OLDEST = (0, 30)  # older ones do not use the GGUF's own chat template
 _BLOCK = MIB
+_REPLACEMENT = "\ufffd".encode()
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ class OllamaAnswer:
 
 @dataclass(frozen=True)
 class NextWords:
-    """What may follow a text of ``read`` tokens: log-probabilities of the likeliest tokens by their bytes, if they were told."""
+    """What may follow a text of ``read`` tokens: log-probabilities of the likeliest tokens by their bytes, if they were told.
+
+    They are not where the likeliest is an end or a part of a character; ``read`` may then be 0.
+    """
 
     read: int
     first: dict[bytes, float]
@@ -203,7 +208,8 @@ class Ollama:
             "top_logprobs": TOP,
             "options": {"temperature": 0, "num_predict": 1},
         }
-        reply = self._patient_json("/api/generate", body)
+        # Where the next token is a part of a character, the answer is empty, and never said to be done.
+        reply = self._patient_json("/api/generate", body, whole=False)
         if not isinstance(reply, dict):
             raise self._stranger()
         return NextWords(int(reply.get("prompt_eval_count", 0)), _first(reply))
@@ -227,12 +233,13 @@ class Ollama:
         }
         return self._patient_json("/api/chat", body)
 
-    def _patient_json(self, path: str, body: Any) -> Any:
-        """The answer, asked for again where Ollama is busy, fails or breaks off (``patience.py``)."""
+    def _patient_json(self, path: str, body: Any, *, whole: bool = True) -> Any:
+        """The answer, asked for again where Ollama is busy, fails or, if it must be ``whole``, breaks off (``patience.py``)."""
         data, headers = _encoded(body), {"Content-Type": "application/json"}
 
         def ask() -> Reply:
-            return _whole(exchange(self.address, "POST", path, data, headers, timeout_s=self.timeout_s))
+            reply = exchange(self.address, "POST", path, data, headers, timeout_s=self.timeout_s)
+            return _whole(reply) if whole else reply
 
         try:
             reply = persist(self.turnstile, ask)
@@ -354,8 +361,15 @@ def address_of(host: str) -> str:
 
 
 def _first(reply: Mapping[str, Any]) -> dict[bytes, float]:
+    """The likeliest first tokens. Of one that ends within a character Ollama tells the whole characters or a replacement sign:
+    what thus stands there twice could be either, and is left out.
+    """
     told = reply.get("logprobs") or [{}]
-    return {bytes(token["bytes"]): float(token["logprob"]) for token in told[0].get("top_logprobs") or () if token.get("bytes")}
+    rivals = [
+        (bytes(token["bytes"]), float(token["logprob"])) for token in told[0].get("top_logprobs") or () if token.get("bytes")
+    ]
+    often = Counter(text for text, _value in rivals)
+    return {text: value for text, value in rivals if often[text] == 1 and _REPLACEMENT not in text}
 
 
 def _whole(reply: Reply) -> Reply:
