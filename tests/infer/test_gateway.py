@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.fakes.chain import SENTENCE, write_chain_gguf
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     gguf = write_chain_gguf(tmp_path_factory.mktemp("chain") / "chain.gguf")
     with LlamaServer(gguf, context=512, slots=2, name="shop") as server:
-        yield Behind(server.address, "shop", 512)
+        yield Behind(server.address, "shop", 512, size_bytes=1234, modified=1.7e9, sha256="ab" * 32)
 
 
 @pytest.fixture
@@ -85,6 +86,33 @@ def test_ollama_s_stream_is_lines_and_the_last_one_is_done(door: Gateway) -> Non
     assert json.loads(content)["response"] == SENTENCE
 
 
+def test_ollama_s_own_program_finds_what_it_asks_for(door: Gateway) -> None:
+    """A sign of life, the list with size and date, what is loaded, and an empty question that loads."""
+    status, content, response = ask(door, "HEAD", "/")
+    assert (status, content, response.getheader("Content-Length")) == (200, b"", "17")
+    assert ask(door, "GET", "/")[1] == b"Ollama is running"
+    (model,) = json.loads(ask(door, "GET", "/api/tags")[1])["models"]
+    assert (model["name"], model["size"], model["digest"]) == ("shop:latest", 1234, "ab" * 32)
+    assert model["modified_at"] == "2023-11-14T22:13:20Z"
+    (loaded,) = json.loads(ask(door, "GET", "/api/ps")[1])["models"]
+    assert (loaded["name"], loaded["context_length"]) == ("shop:latest", 512)
+    for path, body in (("/api/chat", {"model": "shop", "messages": []}), ("/api/generate", {"model": "shop"})):
+        reply = json.loads(ask(door, "POST", path, body)[1])
+        assert (reply["done"], reply["done_reason"]) == (True, "load")
+
+
+def test_ollama_s_interface_brings_the_model_s_system_message_and_openai_s_does_not(behind: Behind) -> None:
+    with Gateway(replace(behind, system="You sell tools."), port=0) as door:
+        client = Ollama(door.address)
+        bare = client.chat("shop", [Message("user", "Hello?")], 2)
+        own = client.chat("shop", [Message("system", "You sell tools."), Message("user", "Hello?")], 2)
+        other = client.chat("shop", [Message("system", "No."), Message("user", "Hello?")], 2)
+        assert bare.prompt_tokens == own.prompt_tokens > other.prompt_tokens
+        assert json.loads(ask(door, "POST", "/api/show", {"model": "shop"})[1])["system"] == "You sell tools."
+        content = ask(door, "POST", "/v1/chat/completions", {**QUESTION, "max_tokens": 2})[1]
+        assert json.loads(content)["usage"]["prompt_tokens"] < other.prompt_tokens
+
+
 def test_several_are_answered_at_a_time(door: Gateway) -> None:
     with ThreadPoolExecutor(6) as threads:
         found = list(threads.map(lambda _n: ask(door, "POST", "/v1/chat/completions", QUESTION), range(12)))
@@ -96,7 +124,8 @@ def test_several_are_answered_at_a_time(door: Gateway) -> None:
     [
         ("POST", "/api/chat", b"{", {}, 400, "no JSON"),
         ("POST", "/api/chat", b"[]", {}, 400, "no JSON object"),
-        ("POST", "/api/chat", {"messages": []}, {}, 400, "no messages"),
+        ("POST", "/api/chat", {"messages": "Hello?"}, {}, 400, "no list"),
+        ("POST", "/api/show", {"model": "other"}, {}, 404, "only shop"),
         ("POST", "/api/chat", {**QUESTION, "options": {"num_ctx": 4096}}, {}, 400, "served with 512 tokens"),
         ("POST", "/api/pull", {}, {}, 404, "no /api/pull here"),
         ("GET", "/slots", None, {}, 404, "no /slots here"),

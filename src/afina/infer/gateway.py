@@ -1,7 +1,7 @@
 """A door in front of llama.cpp for programs on this machine: OpenAI's interface and Ollama's, on 127.0.0.1 only.
 
     /v1/chat/completions  /v1/completions  /v1/models      handed on as they are, streams too
-    /api/chat  /api/generate  /api/tags  /api/show  /api/version      Ollama's, translated
+    /  /api/chat  /api/generate  /api/tags  /api/ps  /api/show  /api/version      Ollama's, translated
 
 Several requests are answered at a time; more wait. A page in a browser that comes from elsewhere gets no answer: its ``Origin``
 or ``Host`` tells. With a key, each request must carry it (``Authorization: Bearer …``).
@@ -41,11 +41,21 @@ Answer = Callable[["_Request"], None]
 
 @dataclass(frozen=True)
 class Behind:
-    """The llama.cpp that answers: its address, what clients call the model, and the tokens that a conversation may have."""
+    """The llama.cpp that answers: its address, what clients call the model, and the tokens that a conversation may have.
+
+    ``system`` is what Ollama's interface puts before a conversation that has no system message, as an Ollama would that the model
+    was deployed to. ``kind``, ``size_bytes``, ``modified`` (seconds since 1970) and ``sha256`` are of the file, for programs that
+    list models.
+    """
 
     address: str
     model: str
     context: int
+    system: str | None = None
+    kind: str = ""
+    size_bytes: int = 0
+    modified: float = 0.0
+    sha256: str = ""
 
 
 class _RefusedError(Exception):
@@ -116,7 +126,13 @@ class _Request(BaseHTTPRequestHandler):
         """Nothing: what people ask is theirs."""
 
     def do_GET(self) -> None:
-        self._answer({"/health": self._relay, "/v1/models": self._relay, "/api/tags": self._tags, "/api/version": self._version})
+        handed_on = dict.fromkeys(("/health", "/v1/models"), self._relay)
+        told = {"/": self._alive, "/api/tags": self._tags, "/api/ps": self._running, "/api/version": self._version}
+        self._answer({**handed_on, **told})
+
+    def do_HEAD(self) -> None:
+        """Ollama's own program asks so whether anybody is there."""
+        self._answer({"/": self._alive, "/api/tags": self._tags, "/api/version": self._version})
 
     def do_POST(self) -> None:
         handed_on = dict.fromkeys(("/v1/chat/completions", "/v1/completions"), self._relay)
@@ -184,28 +200,76 @@ class _Request(BaseHTTPRequestHandler):
     def _version(self) -> None:
         self._say(200, {"version": OLLAMA})
 
+    def _alive(self) -> None:
+        self._say_content(200, b"Ollama is running", "text/plain; charset=utf-8")
+
     def _tags(self) -> None:
-        model = self.server.gateway.behind.model
-        self._say(200, {"models": [{"name": f"{model}:latest", "model": f"{model}:latest", "details": {"format": "gguf"}}]})
+        self._say(200, {"models": [self._model()]})
+
+    def _running(self) -> None:
+        """The one model is always there, and does not go: its end is one that Ollama's program shows as never."""
+        behind = self.server.gateway.behind
+        more = {"expires_at": "2318-01-01T00:00:00Z", "size_vram": 0, "context_length": behind.context}
+        self._say(200, {"models": [self._model() | more]})
+
+    def _model(self) -> dict[str, Any]:
+        behind = self.server.gateway.behind
+        return {
+            "name": f"{behind.model}:latest",
+            "model": f"{behind.model}:latest",
+            "modified_at": _moment(behind.modified),
+            "size": behind.size_bytes,
+            "digest": behind.sha256,
+            "details": self._details(),
+        }
+
+    def _details(self) -> dict[str, Any]:
+        return {"format": "gguf", "quantization_level": self.server.gateway.behind.kind.upper()}
 
     def _show(self) -> None:
         behind = self.server.gateway.behind
-        self._say(200, {"parameters": f"num_ctx {behind.context}", "details": {"format": "gguf"}, "capabilities": ["completion"]})
+        wanted = str(self._json().get("model") or self._json().get("name") or behind.model)
+        if wanted.partition(":")[0] != behind.model:
+            raise _RefusedError(404, _("there is no model {wanted} here, only {model}").format(wanted=wanted, model=behind.model))
+        self._say(
+            200,
+            {
+                "parameters": f"num_ctx                        {behind.context}",
+                **({"system": behind.system} if behind.system is not None else {}),
+                "details": self._details(),
+                "model_info": {},
+                "capabilities": ["completion"],
+                "modified_at": _moment(behind.modified),
+            },
+        )
 
     def _chat(self) -> None:
         asked = self._json()
-        if not isinstance(asked.get("messages"), list) or not asked["messages"]:
-            raise _RefusedError(400, _("there are no messages"))
+        messages = asked.get("messages") or []
+        if not isinstance(messages, list):
+            raise _RefusedError(400, _("the messages are no list"))
+        if not messages:
+            self._loaded({"message": {"role": "assistant", "content": ""}})
+            return
         self._ask(asked, asked["messages"], lambda text: {"message": {"role": "assistant", "content": text}})
 
     def _generate(self) -> None:
         asked = self._json()
-        system = [{"role": "system", "content": asked["system"]}] if asked.get("system") else []
-        self._ask(asked, [*system, {"role": "user", "content": str(asked.get("prompt", ""))}], lambda text: {"response": text})
+        if not asked.get("prompt"):
+            self._loaded({"response": ""})
+            return
+        system = [{"role": "system", "content": str(asked["system"])}] if asked.get("system") else []
+        self._ask(asked, [*system, {"role": "user", "content": str(asked["prompt"])}], lambda text: {"response": text})
+
+    def _loaded(self, empty: dict[str, Any]) -> None:
+        """Without a question Ollama loads the model; here it is always there."""
+        self._say(200, {**self._record(empty, done=True), "done_reason": "load"})
 
     def _ask(self, asked: Mapping[str, Any], messages: list[Any], spoken: Callable[[str], dict[str, Any]]) -> None:
         """Asks llama.cpp in OpenAI's words and answers in Ollama's, line by line or at once."""
         behind, start = self.server.gateway.behind, time.monotonic()
+        if behind.system is not None and not (isinstance(messages[0], dict) and messages[0].get("role") == "system"):
+            messages = [{"role": "system", "content": behind.system}, *messages]
         options = asked.get("options") or {}
         if int(options.get("num_ctx", 0)) > behind.context:
             reason = _("num_ctx is {wanted}; the model is served with {context} tokens")
@@ -250,8 +314,7 @@ class _Request(BaseHTTPRequestHandler):
                 self._say(200, last)
 
     def _record(self, spoken: dict[str, Any], *, done: bool) -> dict[str, Any]:
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        return {"model": self.server.gateway.behind.model, "created_at": now, **spoken, "done": done}
+        return {"model": self.server.gateway.behind.model, "created_at": _moment(time.time()), **spoken, "done": done}
 
     def _json(self) -> dict[str, Any]:
         try:
@@ -270,12 +333,15 @@ class _Request(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _say(self, status: int, record: Mapping[str, Any]) -> None:
-        content = json.dumps(record, ensure_ascii=False).encode()
+        self._say_content(status, json.dumps(record, ensure_ascii=False).encode(), "application/json")
+
+    def _say_content(self, status: int, content: bytes, kind: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
 
 class _Exchange:
@@ -292,6 +358,10 @@ class _Exchange:
 
     def __exit__(self, *exc_info: object) -> None:
         self._connection.close()
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:

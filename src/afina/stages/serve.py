@@ -13,7 +13,7 @@ from afina.core.translation import _
 from afina.infer.gateway import Behind, Gateway
 from afina.infer.llama import LlamaServer, require_free_port
 from afina.recipe.recipe import Recipe
-from afina.stages.deploy import choose_context, choose_gguf
+from afina.stages.deploy import EXPORT, choose_context, choose_gguf, kind_of
 
 LOG = "serve.log"
 KEY = "AFINA_SERVE_KEY"  # never an argument: those can be seen by everybody on the machine
@@ -43,7 +43,17 @@ def serve(recipe: Recipe, run: RunFolder, port: int | None, on_ready: Callable[[
     context = choose_context(recipe)
     log = run.root / "logs" / LOG
     with LlamaServer(gguf, context=context, name=recipe.name, slots=SLOTS, log=log) as server:
-        behind = Behind(server.address, recipe.name, context)
+        file, kind = gguf.stat(), kind_of(gguf)
+        behind = Behind(
+            server.address,
+            recipe.name,
+            context,
+            system=recipe.system,
+            kind=kind,
+            size_bytes=file.st_size,
+            modified=file.st_mtime,
+            sha256=run.require(EXPORT).result["sha256"][kind],
+        )
         with Gateway(behind, port=wanted, key=os.environ.get(KEY) or None) as door:
             on_ready(
                 Served(
