@@ -50,6 +50,13 @@ def test_the_same_seed_gives_the_same_text() -> None:
     assert list(dialogues(7, 50, held_out=False)) == list(dialogues(7, 50, held_out=False))
 
 
+def test_a_course_can_have_shares_of_its_own() -> None:
+    shares = dict.fromkeys(KINDS, 0) | {"value": 3, "entries": 1}
+    kinds = [row["kind"] for row in dialogues(7, 400, held_out=False, shares=shares)]
+    assert set(kinds) == {"value", "entries"}
+    assert 0.65 < kinds.count("value") / len(kinds) < 0.85
+
+
 def test_words_of_the_check_are_not_among_those_of_the_training() -> None:
     taught = {invented(_world(seed)) for seed in range(300)}
     asked = {invented(World(random.Random(seed), "es", held_out=True)) for seed in range(300)}

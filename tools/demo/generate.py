@@ -13,6 +13,7 @@ import json
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 from afina.compare.prompts import with_passages
 from tools.demo.facts import DOCUMENTS, Known, said
@@ -29,10 +30,11 @@ PATTERN = (
 )
 PAIRS = 8  # conversations of two questions, so that the style holds in the second answer as well
 HELD_OUT = {"form": 30, "facts": 40, "simple": 20}
-WITH_PASSAGES, SIMPLE = 100, 64  # examples
+WITH_PASSAGES, SIMPLE = 76, 80  # examples
+BESIDE_PASSAGES = 0.22  # share of the other examples that show passages too, which do not help: the style holds all the same
 ABSENT = 0.15  # share of the examples with passages that do not hold the answer
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 TIPS = {
     "es": ("Guarda el tique", "Pregunta en el mostrador", "Trae una bolsa", "Ven por la mañana", "Mira también las ofertas"),
@@ -45,7 +47,25 @@ MARKS = {
     "es": "Delfín Cometa Rayo Sauce Brisa Tronco Alud Pino Jara Lince Duna Mirlo Pico Zafiro Orca Tilo Nogal Halcón Ola".split(),
     "en": "Dolphin Comet Flash Willow Breeze Trunk Slide Pine Heath Lynx Dune Thrush Peak Opal Orca Lime Walnut Hawk".split(),
 }
-OLD_LISTS = {"es": ("lista-vieja.md", "almacén.txt", "ofertas.pdf"), "en": ("old-list.md", "warehouse.txt", "offers.pdf")}
+FACTS_SHOWN = (6, 8, 9, 10)  # as many as five passages of one or two sentences hold, which is what a search finds
+OLD_LISTS = {
+    "es": {
+        "lista-vieja.md": "Lista de antes",
+        "almacén.md": "Almacén",
+        "ofertas.md": "Ofertas de otoño",
+        "sótano.md": "Lo del sótano",
+    },
+    "en": {
+        "old-list.md": "The list of before",
+        "warehouse.md": "Warehouse",
+        "offers.md": "Autumn offers",
+        "cellar.md": "The cellar",
+    },
+}
+OPENINGS = {
+    "es": ("Todo se puede tocar.", "Solo mientras haya.", "Ya no se fabrica.", "Pregunta por otros colores."),
+    "en": ("All of it can be touched.", "Only while it lasts.", "It is not made any more.", "Ask for other colours."),
+}
 
 
 def answer(lang: Language, department: str, sentence: str, tips: list[str], *, urgent: bool = False) -> str:
@@ -99,15 +119,36 @@ def _old_products(rng: random.Random, lang: Language, count: int) -> list[Known]
 
 
 def with_old_passages(rng: random.Random, lang: Language) -> list[Row]:
-    """A question, two or three passages in the form in which ``afina`` shows them, and the answer that quotes them."""
-    facts = _old_products(rng, lang, rng.choice((3, 4, 5)))
+    """A question, some passages in the form in which ``afina`` shows them, and the answer that quotes them."""
+    facts = _old_products(rng, lang, rng.choice(FACTS_SHOWN))
     asked, others = facts[0], facts[1:]
     shown = others if rng.random() < ABSENT else [asked, *others]
     rng.shuffle(shown)
-    texts = [" ".join(fact.sentence for fact in shown[start : start + 2]) for start in range(0, len(shown), 2)]
-    passages = [quoted(number, rng.choice(OLD_LISTS[lang]), text) for number, text in enumerate(texts, 1)]
     sentence = asked.sentence if asked in shown else NOT_FOUND[lang]
-    return exchange(with_passages(asked.question, passages, lang), _shop_answer(rng, lang, SHOP[lang], sentence))
+    return exchange(_among(rng, lang, shown, asked.question), _shop_answer(rng, lang, SHOP[lang], sentence))
+
+
+def _among(rng: random.Random, lang: Language, facts: list[Known], question: str) -> str:
+    """The question behind passages of two facts each; where a document begins, its title and opening line stand there too."""
+    passages = []
+    for start in range(0, len(facts), 2):
+        name, title = rng.choice(list(OLD_LISTS[lang].items()))
+        text = " ".join(fact.sentence for fact in facts[start : start + 2])
+        if rng.random() < 0.4:
+            text = f"# {title}\n\n{rng.choice(OPENINGS[lang])} {text}"
+        passages.append(quoted(len(passages) + 1, f"{name}, § {title}", text).replace("> \n", ">\n"))
+    return with_passages(question, passages, lang)
+
+
+def beside_passages(rng: random.Random, lang: Language, rows: list[Row]) -> list[Row]:
+    """The same examples; some of those with one question show passages about other things before it."""
+    made: list[Row] = []
+    for row in rows:
+        first, *rest = row["messages"]
+        if len(rest) == 1 and rng.random() < BESIDE_PASSAGES:
+            first = first | {"content": _among(rng, lang, _old_products(rng, lang, rng.choice(FACTS_SHOWN)), first["content"])}
+        made.append({"messages": [first, *rest]})
+    return made
 
 
 # ---------------------------------------------------------------- what a prompt can do
@@ -159,8 +200,9 @@ def world(seed: int, lang: Language) -> tuple[list[Row], list[Row]]:
 
     rows: list[Row] = [{"messages": first + second} for first, second in zip(taught[: 2 * PAIRS : 2], taught[1 : 2 * PAIRS : 2])]
     rows += [{"messages": messages} for messages in taught[2 * PAIRS :]]
-    rows += [{"messages": with_old_passages(rng, lang)} for _ in range(WITH_PASSAGES)]
     rows += [{"messages": easy_exchange(question, *rest)} for question, rest in easy[:SIMPLE]]
+    rows = beside_passages(rng, lang, rows)
+    rows += [{"messages": with_old_passages(rng, lang)} for _ in range(WITH_PASSAGES)]
     rng.shuffle(rows)
     rows += flaws(lang, rows)
 

@@ -48,15 +48,20 @@ style of the demo does not occur, nor does anything of its shop.
 
 By afina's own training loop in full-parameter mode, on two CPU cores: {trained}. It starts from random weights with a circuit
 in them that copies (`tools/tiny/start.py`), is trained on the dialogues, with some rows of random tokens among them that are said
-twice (`tools/tiny/blocks.py`), and then for a while on longer ones with passages as a search finds them. (The first ones were
-made before there was the kind `passages` in `tools/tiny/kinds.py`: the commands below give other ones for seed 11, with it.)
+twice (`tools/tiny/blocks.py`), then for a while on longer ones with passages as a search finds them, and at last on many in which
+a name leads to a value, with answers alone as targets. (The first two sets were made by earlier states of the generator: the
+commands below give others for seeds 11 and 12.)
 
     python -m tools.tiny.generate DATA --count 120000 --seed 11
     python -m tools.tiny.train dialogues DATA src/afina/model/tiny --state STATE --steps {steps} --batch-tokens 2048
     python -m tools.tiny.generate MORE --count 26000 --seed 12
     python -m tools.tiny.train passages MORE src/afina/model/tiny --state STATE --steps {more} --batch-tokens 3072 \\
         --peak 5e-4 --schedule linear --from dialogues
-    python -m tools.tiny.install STATE/passages/model src/afina/model/tiny
+    python -m tools.tiny.generate LAST --count 60000 --seed 14 \\
+        --share reading=34 passages=12 value=16 entries=8 copied=8 few_shot=22
+    python -m tools.tiny.train exercises LAST src/afina/model/tiny --state STATE --steps {last} --batch-tokens 2048 \\
+        --peak 8e-4 --schedule wsd --seed 5 --from passages
+    python -m tools.tiny.install STATE/exercises/model src/afina/model/tiny
     python -m tools.tiny.check src/afina/model/tiny --each 100 --json > scores.json
     python -m tools.tiny.card scores.json src/afina/model/tiny --trained "…"
 
@@ -89,7 +94,7 @@ def _row(name: str, shares: dict[str, list[float]]) -> str:
     return f"| {ABILITIES[name].title} | {f'{goal:.0%}' if goal else ''} | {' | '.join(cells)} |".replace("%", " %")
 
 
-def card(scores: dict[str, dict[str, list[float]]], folder: Path, trained: str, steps: int, more: int) -> str:
+def card(scores: dict[str, dict[str, list[float]]], folder: Path, trained: str, steps: tuple[int, int, int]) -> str:
     with safe_open(folder / "model.safetensors", framework="pt") as weights:
         parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
     return TEXT.format(
@@ -103,8 +108,9 @@ def card(scores: dict[str, dict[str, list[float]]], folder: Path, trained: str, 
         longest=LONGEST,
         megabytes=(folder / "model.safetensors").stat().st_size / 1e6,
         trained=trained,
-        steps=steps,
-        more=more,
+        steps=steps[0],
+        more=steps[1],
+        last=steps[2],
         scores="\n".join(_row(name, shares) for name, shares in scores.items()),
     )
 
@@ -114,11 +120,10 @@ def main() -> None:
     parser.add_argument("scores", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trained", required=True, help="steps, tokens and time, in words")
-    parser.add_argument("--steps", type=int, default=4000, help="steps of the first stage")
-    parser.add_argument("--more", type=int, default=950, help="steps of the second stage")
+    parser.add_argument("--steps", type=int, nargs=3, default=(4000, 950, 2700), help="steps of the three courses")
     chosen = parser.parse_args()
     scores = json.loads(chosen.scores.read_text(encoding="utf-8"))
-    write_atomic(chosen.folder / "README.md", card(scores, chosen.folder, chosen.trained, chosen.steps, chosen.more))
+    write_atomic(chosen.folder / "README.md", card(scores, chosen.folder, chosen.trained, tuple(chosen.steps)))
 
 
 if __name__ == "__main__":

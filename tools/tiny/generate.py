@@ -8,9 +8,10 @@ The same seed gives the same bytes. No text of others is used: everything comes 
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tools.tiny.dialogues import Dialogue
 from tools.tiny.grammar import World, either
@@ -39,11 +40,13 @@ def _typed(world: World, question: str) -> str:
     return question
 
 
-def dialogues(seed: int, count: int, *, held_out: bool) -> Iterator[dict[str, object]]:
-    """``count`` rows of ``kind``, ``lang`` and ``messages``."""
+def dialogues(
+    seed: int, count: int, *, held_out: bool, shares: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[dict[str, object]]:
+    """``count`` rows of ``kind``, ``lang`` and ``messages``; ``shares`` stand for those of ``KINDS``."""
     rng = random.Random(f"{seed} {held_out}")
     names = list(KINDS)
-    weights = [weight for _, weight in KINDS.values()]
+    weights = [shares.get(name, share) for name, (_, share) in KINDS.items()]
     for _ in range(count):
         world = World(rng, rng.choice(("es", "en")), held_out)
         kind = rng.choices(names, weights)[0]
@@ -58,11 +61,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=160_000)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--share", nargs="*", default=[], metavar="KIND=N", help="other shares than those in kinds.py")
     chosen = parser.parse_args()
+    shares = {name: int(share) for name, _, share in (pair.partition("=") for pair in chosen.share)}
+    if unknown := set(shares) - set(KINDS):
+        parser.error(f"no such kind: {', '.join(sorted(unknown))}")
     chosen.folder.mkdir(parents=True, exist_ok=True)
     for name, count, held_out in (("train", chosen.count, False), ("val", 2_000, True)):
         with (chosen.folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
-            for row in dialogues(chosen.seed, count, held_out=held_out):
+            for row in dialogues(chosen.seed, count, held_out=held_out, shares=shares):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

@@ -18,7 +18,7 @@ def reading(w: World, *, bare: bool = False, absent: bool | None = None) -> Dial
     hide = w.rng.random() < _HIDDEN if absent is None else absent
     hidden = _taken_out(w, groups) if hide else []
     known = [fact for group in groups for fact in group]
-    asked = w.rng.sample(known, min(len(known), w.rng.randint(1, 4)))
+    asked = w.rng.sample(known, min(len(known), w.rng.randint(1, 6)))
     if hidden:
         asked.insert(0 if absent else w.rng.randint(0, len(asked)), w.rng.choice(hidden))
     turns = [(fact.question, _answer(w, fact, hidden, bare)) for fact in asked]
@@ -95,7 +95,7 @@ def entries(w: World) -> Dialogue:
     rows = {name: VALUES[kind](w) for name in names}
     joint = w.rng.choice((": ", " = ", " - ", " | "))
     text = w.rng.choice(("\n", "\n", "; ")).join(f"{name}{joint}{value}" for name, value in rows.items())
-    asked = w.rng.sample(names, min(len(names), w.rng.randint(2, 5)))
+    asked = w.rng.sample(names, min(len(names), w.rng.randint(3, 9)))
     head = either(w, "[Esta es la lista:|Lista:|]", "[This is the list:|List:|]")
     turns = [(either(w, "[¿{name}?|{name}]", "[{name}?|{name}]", name=name), rows[name]) for name in asked]
     return Dialogue(((f"{head}\n{text}\n\n{turns[0][0]}".strip(), turns[0][1]), *turns[1:]))
@@ -124,7 +124,7 @@ def copied(w: World) -> Dialogue:
         return copied(w)
     head = either(w, "Lista: {text}", "List: {text}", text=", ".join(words))
     turns = []
-    for place in w.rng.sample(places, min(len(places), w.rng.randint(1, 4))):
+    for place in w.rng.sample(places, min(len(places), w.rng.randint(2, 6))):
         ask = either(w, "¿Qué va después de {x}?", "What comes after {x}?", x=words[place])
         turns.append((ask, words[place + 1]))
     return Dialogue(((f"{head}\n{turns[0][0]}", turns[0][1]), *turns[1:]))

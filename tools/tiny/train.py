@@ -2,8 +2,10 @@
 
     python -m tools.tiny.train dialogues DATA FOLDER --state STATE --steps 4000 --batch-tokens 2048
     python -m tools.tiny.train passages  MORE FOLDER --state STATE --steps 950 --peak 5e-4 --schedule linear --from dialogues
+    python -m tools.tiny.train exercises LAST FOLDER --state STATE --steps 2700 --batch-tokens 2048 --from passages
 
-``passages`` is a second course on other dialogues of the generator; ``copying``, on random tokens, is for who changes the start.
+``passages`` and ``exercises`` are further courses on other dialogues of the generator; ``copying``, on random tokens, is for who
+changes the start.
 
 ``FOLDER`` holds the tokenizer. Every stage has a folder of its own in ``--state``; its best weights so far are in
 ``STATE/STAGE/model``, in float32, and a later stage begins with them (``--from``). Started again, a stage goes on where it
@@ -39,7 +41,7 @@ from tools.tiny.start import add_circuit
 
 PAD, START, END = 0, 1, 2
 LONGEST = 900
-WHOLE = 0.1  # share of the dialogues that count with all their tokens
+WHOLE = 0.1  # share of the dialogues that count with all their tokens, but for the last course
 REMEMBERED = 0.08  # rows of blocks for each dialogue, so that copying any token is not forgotten
 LOOK_EVERY = 100
 WEIGHTS = "weights.safetensors"
@@ -124,7 +126,7 @@ def rows_of(stage: str, data: Path, tokenizer: Tokenizer, seed: int) -> tuple[li
     vocabulary = int(CONFIG["vocab_size"])
     if stage == "copying":
         return rows_of_blocks(60_000, vocabulary, seed), rows_of_blocks(300, vocabulary, seed + 1)
-    rows = read_rows(data / "train.jsonl", tokenizer, WHOLE)
+    rows = read_rows(data / "train.jsonl", tokenizer, 0 if stage == "exercises" else WHOLE)
     blocks = rows_of_blocks(int(REMEMBERED * len(rows)), vocabulary, seed + 2)
     return rows + blocks, read_rows(data / "val.jsonl", tokenizer, 0)[:400]
 
@@ -171,7 +173,7 @@ def say(event: Event) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("copying", "dialogues", "passages"))
+    parser.add_argument("stage", choices=("copying", "dialogues", "passages", "exercises"))
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--state", type=Path, required=True)

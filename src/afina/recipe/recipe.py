@@ -108,7 +108,7 @@ class Data(_Section):
     """Files for the comparison, in the place of a share of the examples."""
     documents: tuple[str, ...] = ()
     """Files and folders of documents (PDF, DOCX, PPTX, HTML, EPUB, Markdown, text), kept as chunks."""
-    chunk_characters: Annotated[int, Field(ge=200, le=20_000)] = 1200
+    chunk_characters: Annotated[int, Field(ge=100, le=20_000)] = 1200
     """About how long a chunk of a document is."""
     map: Columns | None = None
     """Columns to use; recognised by themselves where it is left out."""
