@@ -130,7 +130,7 @@ def with_old_passages(rng: random.Random, lang: Language) -> list[Row]:
 
 def _among(rng: random.Random, lang: Language, facts: list[Known], question: str) -> str:
     """The question behind passages of two facts each; where a document begins, its title and opening line stand there too."""
-    passages = []
+    passages: list[str] = []
     for start in range(0, len(facts), 2):
         name, title = rng.choice(list(OLD_LISTS[lang].items()))
         text = " ".join(fact.sentence for fact in facts[start : start + 2])
