@@ -53,7 +53,9 @@ def real_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ollama]:
                     started.version()
                     break
                 except ServiceError:
-                    time.sleep(0.2)
+                    time.sleep(0.2)  # it is being started, and tells nobody when it is ready
+            else:
+                pytest.fail(f"{program} serve did not answer at {host} within 20 seconds")
             yield started
         finally:
             server.terminate()

@@ -99,10 +99,30 @@ def test_inside_ollama_the_model_is_asked_along_its_held_out_answers(
     assert SENTENCE in answers
 
 
-def test_a_model_that_differs_only_within_its_answers_is_withdrawn(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
+def test_where_no_answers_are_measured_inside_ollama_that_is_told(
+    tmp_path: Path, fake: FakeOllama, events: Events, heard: list[Event]
+) -> None:
+    recipe, run = write_exported_run(tmp_path, compare={"metrics": ["loss"]})
+    inside = deploy(recipe, run, events).inside
+    assert inside is not None
+    assert (inside["mark"], inside["questions"]) == (None, 0)
+    assert inside["near"]["agreement"] == 1.0
+    assert any(isinstance(event, Notice) and event.text.startswith("Answers are not measured") for event in heard)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault.OTHER_NUMBERS, "other first words likely"),
+        (Fault.OTHER_INSIDE, "inside Ollama the model says other things"),
+    ],
+)
+def test_another_model_behind_the_name_is_found_out_by_its_words_and_withdrawn(
+    fault: Fault, words: str, tmp_path: Path, fake: FakeOllama, events: Events
+) -> None:
     recipe, run = write_exported_run(tmp_path)
-    fake.faults.add(Fault.OTHER_INSIDE)
-    with pytest.raises(QualityError, match="inside Ollama the model says other things"):
+    fake.faults.add(fault)
+    with pytest.raises(QualityError, match=words):
         deploy(recipe, run, events)
     assert fake.made == {}
     assert run.manifest("deploy") is None
@@ -358,12 +378,3 @@ def test_the_base_s_licence_goes_with_the_model(tmp_path: Path, fake: FakeOllama
     deploy(recipe, run, events)
     assert [body["license"] for _method, path, body in fake.requests if path == "/api/create"] == ["Apache-2.0"]
     assert 'LICENSE """Apache-2.0"""' in (run.stage("deploy") / "Modelfile").read_text()
-
-
-def test_another_model_behind_the_name_is_found_out_by_its_first_words(tmp_path: Path, fake: FakeOllama, events: Events) -> None:
-    recipe, run = write_exported_run(tmp_path)
-    fake.faults.add(Fault.OTHER_NUMBERS)
-    with pytest.raises(QualityError, match="other first words likely"):
-        deploy(recipe, run, events)
-    assert fake.made == {}
-    assert run.manifest("deploy") is None

@@ -23,7 +23,7 @@ from afina.infer.ollama import NextWords
 from afina.model.streamed import Passage
 
 ROWS = 16  # of those of the ladder
-SECONDS = 120.0  # after which no other row is begun, on either side
+SECONDS = 120.0  # after which neither side is asked any more
 LARGEST_DIVERGENCE = 0.02  # nats a place
 _LEAST = 1e-12
 

@@ -47,7 +47,7 @@ class Served:
 
     def words(self) -> list[str]:
         """What was found, for the user."""
-        told = []
+        told = [] if self.near is not None else [_("within answers this Ollama tells no likelihoods")]
         if self.near is not None:
             near = self.near
             text = _("the same first choice as the file here at {share} of {count} places; divergence {divergence:.2g}")

@@ -43,6 +43,7 @@ from afina.core.events import Events
 from afina.core.files import sha256_of
 from afina.core.hardware import memory
 from afina.core.run import RunFolder
+from afina.core.translation import _
 from afina.data.render import Renderer
 from afina.data.store import load_conversations
 from afina.export.ladder import spread
@@ -144,11 +145,16 @@ def mark(
 
 
 def sit_elsewhere(exam: Exam, endpoint: Endpoint, events: Events) -> list[Performance]:
-    """The answers of a model that is served elsewhere; none where nobody is asked, or where it refuses."""
+    """The answers of a model that is served elsewhere; none where nobody is asked, or where it refuses, and that is told."""
     if exam.why_not:
+        for line in Marks(why_not=exam.why_not, seconds=exam.seconds).words():
+            events.info(exam.task.stage, line)
         return []
     performance = perform_elsewhere(endpoint, replace(exam.task, kept=None), events)
-    return [] if isinstance(performance, LeftOut) else [performance]
+    if isinstance(performance, LeftOut):
+        events.warn(exam.task.stage, _("Answers are not measured: {reason}.").format(reason=performance.reason))
+        return []
+    return [performance]
 
 
 def mark_of(exam: Exam, performance: Performance, folder: Path, *, resamples: int, seed: int) -> tuple[str, Interval]:
