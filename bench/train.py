@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,11 @@ import torch  # noqa: E402
 from afina.core.files import write_json  # noqa: E402
 from afina.core.hardware import gpus, memory, processor  # noqa: E402
 from afina.core.run import versions  # noqa: E402
+from afina.train.plan import mlp_tile  # noqa: E402
 from bench.sides import environments  # noqa: E402
 from bench.sides.contest import (  # noqa: E402
+    FEWEST_QUIET,
+    LONGEST_STEP_S,
     Contender,
     FailedError,
     Step,
@@ -99,6 +103,20 @@ def has_native_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def ours_on_cuda(longest: int) -> list[Side]:
+    """As a training on a card of 24 GiB would choose; the same compiled; layers computed again, four chats at once; and the same
+    chat by chat, the MLP in tiles.
+    """
+    again = {"checkpointing": "full", "micro_tokens": longest}
+    compiled = {"prepare": {"compiled": True}}
+    return [
+        Side(AFINA, "afina_train.py", {"train": {}, "card": "24GiB"}),
+        Side(COMPILED, "afina_train.py", {"train": {}, "card": "24GiB", "levers": compiled}),
+        Side(f"{AFINA}, layers again", "afina_train.py", {"train": {**again, "micro_tokens": 4 * longest}}),
+        Side(LEANEST, "afina_train.py", {"train": again, "mlp_tile": mlp_tile(longest)}),
+    ]
+
+
 def ours() -> list[Side]:
     lean = {"checkpointing": "full", "micro_tokens": 512}
     compiled = {"prepare": {"compiled": True}}  # what `train.compile: auto` comes to in a long run
@@ -154,9 +172,13 @@ def peers_on_cpu(*, native: bool) -> list[Side]:
     ]
 
 
-def peers_on_cuda() -> list[Side]:
+def everyone_on_cuda(work: Workload) -> list[Side]:
+    return [*ours_on_cuda(work.longest), *peers_on_cuda(work.rows_per_step)]
+
+
+def peers_on_cuda(rows_per_step: int) -> list[Side]:
     """TRL, TRL with Liger's kernels, Unsloth and torchtune, one chat at a time."""
-    alone = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": ROWS_PER_STEP}
+    alone = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": rows_per_step}
     trl = {"config": alone, "compute": "bfloat16"}
     liger = {"config": {**alone, "use_liger_kernel": True}, "compute": "bfloat16"}
     return [
@@ -170,6 +192,9 @@ def peers_on_cuda() -> list[Side]:
 # ── The contest ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+Pair = tuple[Found, Contender]
+
+
 @dataclass
 class Contest:
     """One workload's run: who takes part, and what those who could not said."""
@@ -178,25 +203,33 @@ class Contest:
     folder: Path
     steps: int
     limit: float
+    here: bool
+    patience: float
     tell: Callable[[str], None]
     left_out: dict[str, str] = field(default_factory=dict)
 
     def run(self, sides: Sequence[Side]) -> tuple[dict[str, Found], dict[str, float]]:
         """Every side's steps in turn, then one step of each slow one; and the fastest matrix products, FLOP/s a number type."""
-        taking_part = [pair for side in sides if not side.is_slow and (pair := self._start(side))]
+        first = [side for side in sides if not side.is_slow]
+        if self.work.needs_cuda:  # large weights: what each does with them before its first step can be done at once
+            with ThreadPoolExecutor() as pool:
+                started = list(pool.map(self._start, first))
+        else:
+            started = [self._start(side) for side in first]
+        taking_part = [pair for pair in started if pair]
         config = self.work.config
         peak = {"width": config["hidden_size"], "inner": config["intermediate_size"], "dtypes": ["float32", "bfloat16"]}
         products = self._start(Side("matrix products", "peak.py", peak))
         if products is None:
             raise SystemExit("error: the matrix products cannot be measured: " + self.left_out["matrix products"])
-        for number in range(1, MOST_STEPS + 1):
-            for found, contender in [*taking_part, products]:
-                self._turn(found, contender)
-            taking_part = [pair for pair in taking_part if pair[0].side.name not in self.left_out]
-            if number > self.steps and all(self._has_enough(found) for found, _contender in taking_part):
-                break
-        for _found, contender in [*taking_part, products]:
+        if self.work.needs_cuda:
+            taking_part = self._one_after_another(taking_part)
+            products_found, contender = products
+            for _number in range(FEWEST_QUIET + 1):
+                self._turn(products_found, contender)
             contender.end()
+        else:
+            taking_part = self._in_turns(taking_part, products)
         everyone = [found for found, _contender in taking_part]
         for side in sides:
             if side.is_slow and (late := self._start(side)):
@@ -210,11 +243,31 @@ class Contest:
         }
         return {found.side.name: found for found in everyone}, speeds
 
+    def _in_turns(self, taking_part: list[Pair], products: Pair) -> list[Pair]:
+        """Everybody's steps in turn until each has enough quiet ones; those that came to the end."""
+        for number in range(1, MOST_STEPS + 1):
+            for found, contender in [*taking_part, products]:
+                self._turn(found, contender)
+            taking_part = [pair for pair in taking_part if pair[0].side.name not in self.left_out]
+            if number > self.steps and all(self._has_enough(found) for found, _contender in taking_part):
+                break
+        for _found, contender in [*taking_part, products]:
+            contender.end()
+        return taking_part
+
+    def _one_after_another(self, taking_part: list[Pair]) -> list[Pair]:
+        """On a GPU, which nobody else uses: each makes its steps and gives its memory back before the next one begins."""
+        for found, contender in taking_part:
+            while len(found.steps) <= self.steps and found.side.name not in self.left_out:
+                self._turn(found, contender)
+            contender.end()
+        return [pair for pair in taking_part if pair[0].side.name not in self.left_out]
+
     def _has_enough(self, found: Found) -> bool:
         steps, quiet = counted(found.steps, self.limit)
         return quiet and len(steps) >= self.steps
 
-    def _start(self, side: Side) -> tuple[Found, Contender] | None:
+    def _start(self, side: Side) -> Pair | None:
         """The side's process, ready for its first step; None where it cannot be had, with the reason in ``left_out``."""
         settings = {
             "work": str(self.folder),
@@ -223,13 +276,14 @@ class Contest:
             "rate": RATE,
             "clip": CLIP,
             "rank": RANK,
-            "rows_per_step": ROWS_PER_STEP,
+            "rows_per_step": self.work.rows_per_step,
             "steps": MOST_STEPS,
             **side.settings,
         }
         logs = CACHE / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         path = [str(BENCH.parent), *([str(BENCH.parent / "src")] if side.is_ours else [])]
+        path += [os.environ["PYTHONPATH"]] if self.here and "PYTHONPATH" in os.environ else []
         surroundings = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path),
@@ -237,9 +291,11 @@ class Contest:
             "TOKENIZERS_PARALLELISM": "false",
         }
         try:
-            python = python_of(side.environment, CACHE, self.tell) if side.environment else Path(sys.executable)
+            apart = side.environment is not None and not self.here
+            python = python_of(side.environment, CACHE, self.tell) if apart and side.environment else Path(sys.executable)
             command: list[str | Path] = [python, "-P", BENCH / "sides" / side.script, json.dumps(settings)]
-            contender = Contender(command, surroundings, logs / f"{side.name.replace(', ', '-').replace(' ', '-')}.txt")
+            log = logs / f"{side.name.replace(', ', '-').replace(' ', '-')}.txt"
+            contender = Contender(command, surroundings, log, self.patience)
         except (NoEnvironmentError, FailedError) as error:
             self._leave_out(side, str(error))
             return None
@@ -273,13 +329,15 @@ class Counts:
     """Tokens and trained tokens of each chat of the workload, in order."""
 
     rows: list[tuple[int, int]]
+    rows_per_step: int = ROWS_PER_STEP
 
     @classmethod
-    def read(cls, chats: Path) -> Counts:
-        return cls([count_tokens(json.loads(line)["messages"]) for line in chats.read_text(encoding="utf-8").splitlines()])
+    def read(cls, chats: Path, rows_per_step: int = ROWS_PER_STEP) -> Counts:
+        lines = chats.read_text(encoding="utf-8").splitlines()
+        return cls([count_tokens(json.loads(line)["messages"]) for line in lines], rows_per_step)
 
     def of_step(self, number: int) -> list[tuple[int, int]]:
-        return self.rows[(number - 1) * ROWS_PER_STEP : number * ROWS_PER_STEP]
+        return self.rows[(number - 1) * self.rows_per_step : number * self.rows_per_step]
 
     @property
     def tokens(self) -> list[int]:
@@ -388,8 +446,8 @@ def compare(name: str, sides: Sequence[Side], options: argparse.Namespace, tell:
         folder = Path(place)
         tell(f"== {name}: {work.what}")
         make_work(folder, work)
-        counts = Counts.read(folder / "chats.jsonl")
-        contest = Contest(work, folder, options.steps, options.quiet, tell)
+        counts = Counts.read(folder / "chats.jsonl", work.rows_per_step)
+        contest = Contest(work, folder, options.steps, options.quiet, options.here, options.patience, tell)
         if options.no_slow:
             contest.left_out |= {side.name: "slow: --no-slow" for side in sides if side.is_slow}
         found, speeds = contest.run([side for side in sides if side.name not in contest.left_out])
@@ -400,7 +458,7 @@ def compare(name: str, sides: Sequence[Side], options: argparse.Namespace, tell:
     line = summary(name, found, reports)
     losses = {side: [step.loss for step in one.steps] for side, one in found.items()}
     result = {
-        "what": f"{work.what}; {ROWS_PER_STEP} chats a step; see bench/README.md",
+        "what": f"{work.what}; {work.rows_per_step} chats a step; see bench/README.md",
         "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(),
         "versions": versions(),
@@ -436,6 +494,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"quiet steps of each; at most {MOST_STEPS - 1}")
     parser.add_argument("--quiet", type=float, default=QUIET, help="share of the machine that others may use during a step")
     parser.add_argument("--no-slow", action="store_true", help="without those that there is time for one step of only")
+    parser.add_argument("--here", action="store_true", help="peers from this Python's own packages; nothing is installed")
+    parser.add_argument("--patience", type=float, default=LONGEST_STEP_S, help="seconds that a step, or a start, may take")
     parser.add_argument("--levers", action="store_true", help="afina alone, with each lever switched off alone")
     parser.add_argument("--growth", action="store_true", help="afina alone, over tokens, layers and ranks")
     parser.add_argument("--json", action="store_true", help="print nothing but the last lines")
@@ -462,11 +522,12 @@ def main() -> None:
     if options.levers:
         sides = [*ours()[:1], *without_a_lever()]
     else:
-        sides = [*ours(), *(peers_on_cuda() if cuda else peers_on_cpu(native=has_native_bfloat16()))]
-    chosen = [side for side in sides if options.only is None or side.name.lower().startswith(options.only.lower())]
-    if not chosen:
-        parser.error(f"nobody is called {options.only}; there are {', '.join(side.name for side in sides)}")
+        sides = [] if cuda else [*ours(), *peers_on_cpu(native=has_native_bfloat16())]
     for name in names:
+        taking_part = sides or everyone_on_cuda(WORKLOADS[name])
+        chosen = [side for side in taking_part if options.only is None or side.name.lower().startswith(options.only.lower())]
+        if not chosen:
+            parser.error(f"nobody is called {options.only}; there are {', '.join(side.name for side in taking_part)}")
         print(json.dumps(compare(name, chosen, options, tell)), flush=True)
 
 

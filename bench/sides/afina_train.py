@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,15 +13,20 @@ from afina.data.pack import micro_batches
 from afina.data.render import Limits, Renderer, Row
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
-from afina.model.base import resolve_base
+from afina.model.base import Base, resolve_base
 from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
+from afina.model.shape import read_shape
 from afina.recipe.recipe import Adapter, Train
+from afina.train.dry import Setup
 from afina.train.gradient import Gradient
 from afina.train.loop import MICRO_TOKENS
 from afina.train.noise import EmbeddingNoise
 from afina.train.optimize import build_optimizer, build_scaler
+from afina.train.plan import Wishes, make_plan
 from afina.train.saving import Saving, apply_saving
+from afina.train.sizes import Rows
 from afina.train.step import prepare
+from afina.train.target import named_gpu
 from afina.train.trainee import adapter_on
 from bench.sides.turns import Turns, settings
 
@@ -39,6 +45,15 @@ def chat_rows(work: Path, longest: int) -> list[Row]:
     return rows
 
 
+def planned(base: Base, dtype: torch.dtype, adapter: Adapter, rows: list[Row], card: str) -> tuple[int, Saving]:
+    """What a training on ``card`` would choose for steps of these rows."""
+    target = named_gpu(card)
+    setup = Setup(read_shape(str(base.folder)), dtype, adapter, "cuda", multiprocessors=target.multiprocessors)
+    sizes = Rows(max(len(row.ids) for row in rows), sum(len(row.ids) for row in rows), 0.5)
+    chosen = make_plan(setup, target, sizes, Wishes()).chosen
+    return chosen.micro_tokens, chosen.saving
+
+
 def main() -> None:
     asked, turns = settings(), Turns()
     work = Path(asked["work"])
@@ -50,15 +65,19 @@ def main() -> None:
     dtype, _reason = choose_dtype(train.dtype, device, base.weight_bytes // 2)
     micro_tokens = MICRO_TOKENS if train.micro_tokens == "auto" else train.micro_tokens
     torch.set_num_threads(choose_threads(base.config, micro_tokens))
-    saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing)
+    saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing, asked.get("mlp_tile"))
+    adapter = Adapter(rank=asked["rank"], alpha=2 * asked["rank"], quantize=asked["quantize"])
+    if "card" in asked:
+        micro_tokens, saving = planned(base, dtype, adapter, rows[: asked["rows_per_step"]], asked["card"])
     storage = torch.bfloat16 if saving.checkpointing == "full" else None  # as stages/train.py
     model = load_model(base, dtype=dtype, device=device, adapter=work / "start", quantize=asked["quantize"], storage=storage)
-    trainee = adapter_on(model, Adapter(rank=asked["rank"], alpha=2 * asked["rank"]), base.name)
+    trainee = adapter_on(model, adapter, base.name)
     remarks = prepare(model, **levers.get("prepare", {})) if levers.get("pack", True) else ["not packed, as asked"]
     apply_saving(model, saving)
     optimizer, scaler = build_optimizer(model, trainee.parameters, train), build_scaler(model.dtype, device)
     gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, train.neftune), train)
-    turns.ready(dtype=str(dtype).removeprefix("torch."), threads=torch.get_num_threads(), remarks=remarks)
+    facts = {"micro_tokens": micro_tokens, **asdict(saving), "threads": torch.get_num_threads(), "remarks": remarks}
+    turns.ready(dtype=str(dtype).removeprefix("torch."), **facts)
     for number in range(len(rows) // asked["rows_per_step"]):
         of_step = rows[number * asked["rows_per_step"] : (number + 1) * asked["rows_per_step"]]
         turns.begin()

@@ -54,8 +54,12 @@ class Step:
 class Contender:
     """A process that makes a step whenever it is its turn."""
 
-    def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], environment: Mapping[str, str], log: Path, patience: float = LONGEST_STEP_S
+    ) -> None:
+        """Starts it and waits until it is ready; ``patience``: seconds that it may take, then and for each step."""
         self.log = log
+        self._patience = patience
         self.steps: list[Step] = []
         started = time.perf_counter()
         with log.open("wb") as errors:
@@ -91,13 +95,13 @@ class Contender:
         return step
 
     def end(self) -> None:
-        """Lets the process end; one that does not within a minute is stopped."""
+        """Lets the process end; one that does not within 20 seconds is stopped."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended already
             self._process.stdin.close()
         try:
-            self._process.wait(60)
+            self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -105,10 +109,10 @@ class Contender:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        ready, _writing, _broken = select.select([self._process.stdout], [], [], LONGEST_STEP_S)
+        ready, _writing, _broken = select.select([self._process.stdout], [], [], self._patience)
         line = self._process.stdout.readline() if ready else b""
         if not line:
-            raise FailedError(self._last_words() if ready else f"no answer within {LONGEST_STEP_S} s")
+            raise FailedError(self._last_words() if ready else f"no answer within {self._patience:.0f} s")
         found: dict[str, Any] = json.loads(line)
         return found
 

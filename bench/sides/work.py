@@ -47,6 +47,7 @@ class Workload:
     quantize: str = "none"
     tokens: int | None = None
     needs_cuda: bool = False
+    rows_per_step: int = ROWS_PER_STEP
 
     @property
     def longest(self) -> int:
@@ -92,7 +93,9 @@ WORKLOADS = {
     "b": Workload("LoRA on a model of 7 million parameters", _llama(256, 6, 8, 4, 1024, 4096)),
     "c": Workload("QLoRA (NF4) on SmolLM2-135M's shape", _SMOLLM, "nf4"),
     "8b-2048": Workload("QLoRA (NF4) on Llama-3.1-8B's shape, 2,048 tokens a chat", _LLAMA_8B, "nf4", 2048, needs_cuda=True),
-    "8b-8192": Workload("QLoRA (NF4) on Llama-3.1-8B's shape, 8,192 tokens a chat", _LLAMA_8B, "nf4", 8192, needs_cuda=True),
+    "8b-8192": Workload(
+        "QLoRA (NF4) on Llama-3.1-8B's shape, 8,192 tokens a chat", _LLAMA_8B, "nf4", 8192, True, rows_per_step=4
+    ),
 }
 
 
@@ -104,12 +107,15 @@ def make_work(folder: Path, work: Workload, rank: int = RANK) -> None:
     chats = list(make_chats(work.config["vocab_size"], work.tokens))
     (folder / "chats.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats), encoding="utf-8")
     make_tokenizer(work.config["vocab_size"], work.config["max_position_embeddings"]).save_pretrained(folder / "base")
-    model = make_model(work.config)
+    model = make_model(work.config, "cuda" if work.needs_cuda else "cpu")
     model.save_pretrained(folder / "base")
     if not work.needs_cuda:  # LLaMA-Factory computes in the type that the weights are stored in
         shutil.copytree(folder / "base", folder / "base-float32", ignore=shutil.ignore_patterns("*.safetensors"))
         model.float().save_pretrained(folder / "base-float32")
     make_adapter(folder / "start", model, rank)
+    del model
+    if work.needs_cuda:
+        torch.cuda.empty_cache()  # the contenders need it
     announce(folder / "llamafactory", chats)
 
 
@@ -130,13 +136,14 @@ def make_tokenizer(vocab: int, longest: int) -> transformers.PreTrainedTokenizer
     return tokenizer
 
 
-def make_model(config: dict[str, Any]) -> transformers.PreTrainedModel:
+def make_model(config: dict[str, Any], device: str = "cpu") -> transformers.PreTrainedModel:
     """Random weights in bfloat16, the linear ones twice as large as transformers draws them: livelier."""
     torch.manual_seed(0)
     ids: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     torch.set_default_dtype(torch.bfloat16)  # the largest would not fit in float32
     try:
-        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config, **ids, dtype="bfloat16"))
+        with torch.device(device):
+            model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config, **ids, dtype="bfloat16"))
     finally:
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():

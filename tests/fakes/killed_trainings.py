@@ -1,8 +1,9 @@
 """Trains again and again and kills itself at random moments, as a program: what tests/train/test_killed.py starts.
 
-    python -m tests.fakes.killed_trainings BASE FOLDER KILLS SEED [full]
+    python -m tests.fakes.killed_trainings BASE FOLDER KILLS SEED lora|full [cuda]
 
-Each training runs in a process of its own, forked here, where torch is loaded already. The last line of the output is JSON:
+Each training runs in a process of its own: forked here, where torch is loaded already, or for CUDA, which does not stand a fork,
+started anew and killed after the time that it takes to start. The last line of the output is JSON:
 ``kills`` that hit a training at work, ``finished`` trainings, how many of these were ``equal`` bit for bit to the one that was
 left alone, and ``resumed``, how many started from a checkpoint.
 """
@@ -10,6 +11,7 @@ left alone, and ``resumed``, how many started from a checkpoint.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -23,10 +25,13 @@ import torch
 from tests.fakes.training import ADAPTER, ALL_WEIGHTS, run_training, weights_of
 
 
-def main(base: Path, folder: Path, wanted: int, seed: int, method: str) -> None:
+def main(base: Path, folder: Path, wanted: int, seed: int, method: str, device: str = "cpu") -> None:
     dice = random.Random(seed)
     adapter = ALL_WEIGHTS if method == "full" else ADAPTER
     settings: dict[str, Any] = {"adapter": adapter, "save_every": 1, "epochs": 3, "neftune": 5.0}
+    if device == "cuda":
+        half = {"dtype": torch.bfloat16, "adapter": ADAPTER.model_copy(update={"quantize": "nf4"})}
+        settings |= {"device": torch.device(device), "save_every": 4, "epochs": 40, "neftune": 0.0, "evaluate_every": 20, **half}
     started = time.monotonic()
     assert not run_and_kill(base, folder / "alone", None, settings)
     seconds = time.monotonic() - started
@@ -36,7 +41,8 @@ def main(base: Path, folder: Path, wanted: int, seed: int, method: str) -> None:
         place = folder / f"round-{finished}"
         while True:
             resumed += any(place.glob("checkpoints/step-*"))
-            if not run_and_kill(base, place, dice.uniform(0, seconds) if kills < wanted else None, settings):
+            after = dice.uniform(0.5 * seconds if device == "cuda" else 0, seconds) if kills < wanted else None
+            if not run_and_kill(base, place, after, settings):
                 break
             kills += 1
         finished += 1
@@ -48,6 +54,8 @@ def main(base: Path, folder: Path, wanted: int, seed: int, method: str) -> None:
 def run_and_kill(base: Path, folder: Path, after: float | None, settings: dict[str, Any]) -> bool:
     """Whether the training was killed ``after`` these seconds; False where it came to its end."""
     sys.stdout.flush()
+    if "device" in settings:
+        return start_and_kill(base, folder, after, settings)
     process = os.fork()
     if process == 0:
         run_training(base, folder, **settings)
@@ -60,6 +68,17 @@ def run_and_kill(base: Path, folder: Path, after: float | None, settings: dict[s
     return os.WIFSIGNALED(status)
 
 
+def start_and_kill(base: Path, folder: Path, after: float | None, settings: dict[str, Any]) -> bool:
+    """The same by a new Python."""
+    child = multiprocessing.get_context("spawn").Process(target=run_training, args=(base, folder), kwargs=settings)
+    child.start()
+    child.join(after)
+    child.kill()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])

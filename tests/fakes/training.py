@@ -58,19 +58,20 @@ def run_training(
     val_rows: Sequence[Row] | None = None,
     saving: Saving | None = None,
     ranks: Ranks = ALONE,
+    device: torch.device = CPU,
     **changes: Any,
 ) -> loop.Trained:
     """Trains in ``folder``, with other ``ranks`` that do the same; ``changes`` are settings of ``train`` other than SETTINGS."""
     base = resolve_base(str(base_folder))
     settings = Train.model_validate({**SETTINGS, **changes})
     whole = adapter.method == "full"
-    model = load_model(base, dtype=torch.float32 if whole else dtype, device=CPU, quantize=adapter.quantize)
+    model = load_model(base, dtype=torch.float32 if whole else dtype, device=device, quantize=adapter.quantize)
     if whole:
         trainee = whole_model(model, base, dtype, ranks)
     else:
         add_lora(model, adapter, settings.seed)
         if ranks.sharded:
-            shard(model, ranks, CPU)
+            shard(model, ranks, device)
         trainee = adapter_on(model, adapter, "base", ranks)
     assert step.prepare(model) == []
     apply_saving(model, saving or Saving())

@@ -26,7 +26,9 @@ def test_codes_scales_and_decoded_weights_are_those_of_bitsandbytes(shape: tuple
         assert torch.equal(ours.scale_scales, state.state2.absmax)
         assert torch.equal(ours.scale_mean[0], state.offset)
         assert torch.equal(ours.levels, state.state2.code)
-        assert torch.equal(nf4.decode(ours, shape, dtype), bitsandbytes.functional.dequantize_4bit(codes, state))
+        decoded, theirs = nf4.decode(ours, shape, dtype), bitsandbytes.functional.dequantize_4bit(codes, state)
+        # its float16 kernel for AVX-512 rounds scale and level before it multiplies them
+        assert torch.equal(decoded, theirs) or (dtype == torch.float16 and torch.allclose(decoded, theirs, rtol=2**-9))
 
 
 def test_a_weight_takes_a_little_more_than_four_bits() -> None:

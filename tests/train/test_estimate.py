@@ -25,7 +25,7 @@ def tensors(
 ) -> Plan:
     """The plan where nothing is taken but by tensors."""
     setup = Setup(read_shape(base), getattr(torch, dtype), adapter, kind)
-    target = Target("here", kind, free_bytes, {}, 1.0, torch.float32, here=False)
+    target = Target("here", kind, free_bytes, {}, 1.0, 0, torch.float32, here=False)
     return make_plan(setup, target, ROWS, Wishes(checkpointing=checkpointing))
 
 

@@ -21,7 +21,7 @@ ROWS = Rows(longest=100, step=400, trained_share=0.5)
 
 
 def card(free_bytes: int) -> Target:
-    return Target("card", "cuda", free_bytes, {"cuda context": 0}, 10.0, torch.bfloat16, here=False)
+    return Target("card", "cuda", free_bytes, {"cuda context": 0}, 10.0, 0, torch.bfloat16, here=False)
 
 
 def test_what_fits_at_once_is_trained_the_fastest_way() -> None:

@@ -76,6 +76,13 @@ def test_packed_rows_give_the_loss_and_gradients_of_peft_on_rows_alone(family: s
             assert parameter.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_is_packed_in_every_family_too(family: str, tmp_path: Path) -> None:
+    """Logits that transformers rounds to bfloat16 are no reason to say that the output layer is an unknown one."""
+    model = load_model(resolve_base(str(write_model(tmp_path, family))), dtype=torch.bfloat16, device=CPU)
+    assert prepare(model) == []
+
+
 OTHERS: dict[str, tuple[dict[str, object], str]] = {
     "gpt2": ({"n_embd": 64, "n_layer": 2, "n_head": 4}, "the last layer is computed whole"),
     "gpt_neox": ({}, ""),

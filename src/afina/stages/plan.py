@@ -111,7 +111,7 @@ def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measure
         device = torch.device("cpu") if cpu else choose_device(recipe.train.device)
         dtype = choose_dtype(recipe.train.dtype, device, parameters_of(config)).dtype
         target = found_target(device, dtype, measured)
-    return Setup(config, dtype, recipe.adapter, target.kind, recipe.train.optimizer), target
+    return Setup(config, dtype, recipe.adapter, target.kind, recipe.train.optimizer, target.multiprocessors), target
 
 
 def prepared_sizes(recipe: Recipe, run: RunFolder) -> Rows:

@@ -19,10 +19,13 @@ CPU_UTILISATION = 0.65  # measured once: share of the matrix product's rate that
 
 @dataclass(frozen=True)
 class Card:
-    """Memory in GiB, dense TFLOP/s of bfloat16 (float16 where there is none) with float32 sums, CUDA compute capability."""
+    """Memory in GiB, dense TFLOP/s of bfloat16 (float16 where there is none) with float32 sums, multiprocessors, CUDA compute
+    capability.
+    """
 
     gib: float
     tflops: float
+    multiprocessors: int
     capability: tuple[int, int]
     desktop: bool = True
 
@@ -30,32 +33,32 @@ class Card:
 # From NVIDIA's data sheets and architecture white papers (Turing, Ampere GA102, Ada, Hopper, Blackwell).
 CARDS: Mapping[str, Card] = MappingProxyType(
     {
-        "t4": Card(15, 65, (7, 5), desktop=False),
-        "rtx2080ti": Card(11, 54, (7, 5)),
-        "rtx3060": Card(12, 25.6, (8, 6)),
-        "rtx3070": Card(8, 40.6, (8, 6)),
-        "rtx3080": Card(10, 59.5, (8, 6)),
-        "rtx3090": Card(24, 71, (8, 6)),
-        "rtx4060": Card(8, 30.2, (8, 9)),
-        "rtx4060ti16": Card(16, 44.1, (8, 9)),
-        "rtx4070": Card(12, 58.3, (8, 9)),
-        "rtx4080": Card(16, 97.5, (8, 9)),
-        "rtx4090": Card(24, 165.2, (8, 9)),
-        "rtx5060ti16": Card(16, 47.4, (12, 0)),
-        "rtx5070": Card(12, 61.7, (12, 0)),
-        "rtx5080": Card(16, 112.6, (12, 0)),
-        "rtx5090": Card(32, 209.5, (12, 0)),
-        "a10g": Card(22, 70, (8, 6), desktop=False),
-        "l4": Card(22, 121, (8, 9), desktop=False),
-        "a6000": Card(48, 154.8, (8, 6)),
-        "l40s": Card(45, 362, (8, 9), desktop=False),
-        "a100-40": Card(40, 312, (8, 0), desktop=False),
-        "a100-80": Card(80, 312, (8, 0), desktop=False),
-        "h100": Card(80, 989, (9, 0), desktop=False),
-        "h200": Card(140, 989, (9, 0), desktop=False),
+        "t4": Card(15, 65, 40, (7, 5), desktop=False),
+        "rtx2080ti": Card(11, 54, 68, (7, 5)),
+        "rtx3060": Card(12, 25.6, 28, (8, 6)),
+        "rtx3070": Card(8, 40.6, 46, (8, 6)),
+        "rtx3080": Card(10, 59.5, 68, (8, 6)),
+        "rtx3090": Card(24, 71, 82, (8, 6)),
+        "rtx4060": Card(8, 30.2, 24, (8, 9)),
+        "rtx4060ti16": Card(16, 44.1, 34, (8, 9)),
+        "rtx4070": Card(12, 58.3, 46, (8, 9)),
+        "rtx4080": Card(16, 97.5, 76, (8, 9)),
+        "rtx4090": Card(24, 165.2, 128, (8, 9)),
+        "rtx5060ti16": Card(16, 47.4, 36, (12, 0)),
+        "rtx5070": Card(12, 61.7, 48, (12, 0)),
+        "rtx5080": Card(16, 112.6, 84, (12, 0)),
+        "rtx5090": Card(32, 209.5, 170, (12, 0)),
+        "a10g": Card(22, 70, 80, (8, 6), desktop=False),
+        "l4": Card(22, 121, 58, (8, 9), desktop=False),
+        "a6000": Card(48, 154.8, 84, (8, 6)),
+        "l40s": Card(45, 362, 142, (8, 9), desktop=False),
+        "a100-40": Card(40, 312, 108, (8, 0), desktop=False),
+        "a100-80": Card(80, 312, 108, (8, 0), desktop=False),
+        "h100": Card(80, 989, 132, (9, 0), desktop=False),
+        "h200": Card(140, 989, 132, (9, 0), desktop=False),
     }
 )
-PLAIN = Card(0, 40, (8, 6))  # a card of which only the memory is known
+PLAIN = Card(0, 40, 64, (8, 6))  # a card of which only the memory is known
 
 
 def key_of(name: str) -> str:

@@ -30,6 +30,7 @@ from afina.recipe.recipe import Adapter
 from afina.train import attention, loss
 from afina.train.attention import Layout
 from afina.train.last_layer import prune_last_layer
+from afina.train.repeatable import flash_parts, is_repeatable
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss
 from afina.train.storages import RAM, LiveStorages, Within
@@ -79,6 +80,7 @@ class Setup:
     adapter: Adapter
     kind: Kind
     optimizer: Optimizer = "adamw"
+    multiprocessors: int = 0  # of a GPU
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
     granule, within = (CUDA_GRANULE, CUDA_WITHIN) if setup.kind == "cuda" else (CPU_GRANULE, CPU_WITHIN)
     live = LiveStorages(granule, within, {torch.ops.afina.decoded: "quantization"})
     packed = packed_of(batch)
-    with FakeTensorMode(), live, _attention(live, setup.kind), _chunks_of(setup.kind):
+    fixed_order = setup.multiprocessors if is_repeatable(setup.kind, saving.checkpointing) else 0
+    with FakeTensorMode(), live, _attention(live, setup.kind, fixed_order), _chunks_of(setup.kind):
         model, trained = _fake_model(setup, layers, saving, live)
         apply_saving(model, saving, _CountedCopies(live))
         optimizer = _optimizer(setup.optimizer, trained, live)
@@ -343,8 +346,11 @@ def _continued(low: Dry, high: Dry, periods: int) -> Dry:
 
 
 @contextmanager
-def _attention(live: LiveStorages, kind: Kind) -> Iterator[None]:
-    """Makes ``attention.NAME`` allocate what the attention of the target does, linear in the tokens, and compute nothing."""
+def _attention(live: LiveStorages, kind: Kind, fixed_order: int) -> Iterator[None]:
+    """Makes ``attention.NAME`` allocate what the attention of the target does, linear in the tokens, and compute nothing.
+
+    ``fixed_order``: the multiprocessors among which sums are shared out in a fixed order; 0 where the order is not fixed.
+    """
 
     def dry(
         _module: nn.Module,
@@ -363,7 +369,8 @@ def _attention(live: LiveStorages, kind: Kind) -> Iterator[None]:
             key, value = layout.take(key, value)
         q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D), (T, K, D)
         fused = kind == "cuda" and q.dtype != torch.float32 and softcap is None
-        out: Tensor = _Attention.apply(q, k, v, live, documents, fused, softcap is not None)  # type: ignore[no-untyped-call]
+        parts = flash_parts(fixed_order, len(documents), q.shape[1]) if fixed_order else 1
+        out: Tensor = _Attention.apply(q, k, v, live, documents, fused, softcap is not None, parts)  # type: ignore[no-untyped-call]
         return out[None], None
 
     AttentionInterface.register(attention.NAME, dry)
@@ -387,8 +394,9 @@ def _chunks_of(kind: Kind) -> Iterator[None]:
 
 class _Attention(torch.autograd.Function):
     """``fused``: what FlashAttention 2 allocates for rows of unequal length (``mha_varlen_fwd`` and ``mha_varlen_bwd`` in its
-    ``flash_api.cpp``, which torch uses too). Its backward pass sums dQ in float32 and, where several heads share keys and values,
-    makes dK and dV for each head before it adds them up. Else what ``attention.py`` does by itself, a block of queries at a time.
+    ``flash_api.cpp``, which torch uses too). Its backward pass sums dQ in float32, in as many ``parts`` as a fixed order asks
+    for, and, where several heads share keys and values, makes dK and dV for each head before it adds them up. Else what
+    ``attention.py`` does by itself, a block of queries at a time.
     """
 
     @staticmethod
@@ -401,6 +409,7 @@ class _Attention(torch.autograd.Function):
         documents: Sequence[attention.Document],
         fused: bool,
         capped: bool,
+        parts: int,
     ) -> Tensor:
         pairs = [(d.queries[1] - d.queries[0], d.shared + d.keys[1] - d.keys[0]) for d in documents]
         flops = 4 * q.shape[1] * q.shape[2] * sum(queries * keys - queries**2 // 2 for queries, keys in pairs)
@@ -413,19 +422,19 @@ class _Attention(torch.autograd.Function):
         else:
             _hold(q, block * (5 if capped else 2))
             ctx.save_for_backward(q, k, v)
-        ctx.settings = (live, flops, len(documents), fused, block * (6 if capped else 3))
+        ctx.settings = (live, flops, len(documents), fused, block * (6 if capped else 3), parts)
         return out
 
     @staticmethod
     def backward(ctx: Any, *_grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors[:3]
-        live, flops, rows, fused, block = ctx.settings
+        live, flops, rows, fused, block, summed = ctx.settings
         live.flops += flops * 5 // 2  # five products in the place of two
         tokens, heads, width = q.shape
         dq, dk, dv = (torch.empty(tensor.shape, dtype=q.dtype) for tensor in (q, k, v))
         if fused:
             padded = tokens + 128 * rows
-            sums = torch.empty(padded, heads, -(-width // 32) * 32, dtype=torch.float32)
+            sums = torch.empty(summed, padded, heads, -(-width // 32) * 32, dtype=torch.float32)
             slopes = torch.empty(heads, padded, dtype=torch.float32)
             shared = [torch.empty(q.shape, dtype=q.dtype) for _each in "kv"] if k.shape[1] != heads else []
             del sums, slopes, shared
@@ -433,7 +442,7 @@ class _Attention(torch.autograd.Function):
             parts = [torch.empty(k.shape, dtype=q.dtype) for _each in "kv"]  # of one document
             _hold(q, block)
             del parts
-        return dq, dk, dv, None, None, None, None
+        return dq, dk, dv, None, None, None, None, None
 
 
 def _hold(like: Tensor, count: int) -> None:

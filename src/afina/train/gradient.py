@@ -21,6 +21,7 @@ from afina.model.tensors import whole
 from afina.recipe.recipe import Train
 from afina.train.noise import EmbeddingNoise
 from afina.train.ranks import ALONE, Piece, Ranks
+from afina.train.repeatable import repeatable
 from afina.train.step import packed_loss
 from afina.train.trainee import Trainee
 
@@ -63,9 +64,10 @@ class Gradient:
         """Adds a micro-batch's share to the gradients; returns its summed loss."""
         # the seed of dropout and of the embeddings' noise
         torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1_003 + piece.number)
-        with self.noise.on(piece.batch):
-            loss = packed_loss(self.model, piece.batch)
-        self.scaler.scale(loss / tokens * piece.counts).backward()
+        with repeatable(self.model.device, self.settings.checkpointing):
+            with self.noise.on(piece.batch):
+                loss = packed_loss(self.model, piece.batch)
+            self.scaler.scale(loss / tokens * piece.counts).backward()
         return loss.item()
 
     def _may_overflow(self) -> bool:

@@ -122,9 +122,15 @@ def _checkpointed(run: Callable[..., Any], copies: Copies | None) -> Callable[..
             return run(hidden, *args, **kwargs)
         if copies is None:
             return checkpoint(run, hidden, *args, use_reentrant=False, **kwargs)
-        with saved_tensors_hooks(
-            copies.away, copies.back
-        ):  # checkpoint saves nothing else here, and uses hooks of its own within
+        shape = hidden.shape  # what else checkpoint keeps is small (nothing, or a tensor of its own without numbers) and stays
+
+        def away(tensor: Tensor) -> tuple[Tensor, bool]:
+            return (copies.away(tensor), True) if tensor.shape == shape else (tensor, False)
+
+        def back(kept: tuple[Tensor, bool]) -> Tensor:
+            return copies.back(kept[0]) if kept[1] else kept[0]
+
+        with saved_tensors_hooks(away, back):  # within, checkpoint uses hooks of its own
             return checkpoint(run, hidden, *args, use_reentrant=False, **kwargs)
 
     return forward

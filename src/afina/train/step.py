@@ -80,7 +80,7 @@ def _tried_alone(model: PreTrainedModel) -> Tensor:
         model(input_ids=torch.tensor(row.ids, device=model.device)[None], use_cache=False).logits[0, 9:-1].float()
         for row in _TRIED
     ]
-    if (difference := _distance(head_of(model).logits(hidden), torch.cat(theirs))) is not None:
+    if (difference := _distance(head_of(model).logits(hidden), torch.cat(theirs), model.dtype)) is not None:
         raise _unknown_head(model, difference)
     return hidden
 
@@ -88,12 +88,12 @@ def _tried_alone(model: PreTrainedModel) -> Tensor:
 @torch.no_grad()
 def _difference(model: PreTrainedModel, wanted: Tensor) -> str | None:
     """In words, how the tried rows packed differ from ``wanted``; None where they do not."""
-    return _distance(_hidden(model, pack(_TRIED))[0], wanted)
+    return _distance(_hidden(model, pack(_TRIED))[0], wanted, model.dtype)
 
 
-def _distance(ours: Tensor, theirs: Tensor) -> str | None:
+def _distance(ours: Tensor, theirs: Tensor, computed: torch.dtype) -> str | None:
     difference = float((ours - theirs).abs().max() / theirs.abs().max())
-    limit = 64 * torch.finfo(theirs.dtype).eps
+    limit = 64 * torch.finfo(computed).eps
     if difference <= limit:
         return None
     return _("values differ by {difference:.1e} of the largest; at most {limit:.1e} is rounding").format(

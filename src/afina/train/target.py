@@ -31,6 +31,7 @@ class Target:
     free_bytes: int
     fixed: Mapping[str, int]
     tflops: float
+    multiprocessors: int  # of a GPU
     half: torch.dtype  # the 16-bit type that it computes in; float32 where it has none
     here: bool  # found on this machine, and not named
 
@@ -65,7 +66,9 @@ def named_gpu(text: str) -> Target:
 def _on_card(name: str, total: int, card: Card) -> Target:
     half = torch.bfloat16 if card.capability >= (8, 0) else torch.float16
     free = total - (DESKTOP if card.desktop else 0)
-    return Target(name, "cuda", free, {"cuda context": CUDA_CONTEXT}, card.tflops * UTILISATION, half, here=False)
+    return Target(
+        name, "cuda", free, {"cuda context": CUDA_CONTEXT}, card.tflops * UTILISATION, card.multiprocessors, half, here=False
+    )
 
 
 def found_target(device: torch.device, dtype: torch.dtype, measured: bool) -> Target:
@@ -75,8 +78,9 @@ def found_target(device: torch.device, dtype: torch.dtype, measured: bool) -> Ta
         # a product alone reaches about three quarters of the peak
         rate = matmul_tflops(device, dtype) * UTILISATION / 0.75 if measured else 0.0
         half = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+        units = torch.cuda.get_device_properties(device).multi_processor_count
         context = 0 if torch.cuda.is_initialized() else CUDA_CONTEXT
-        return Target(torch.cuda.get_device_name(device), "cuda", free, {"cuda context": context}, rate, half, here=True)
+        return Target(torch.cuda.get_device_name(device), "cuda", free, {"cuda context": context}, rate, units, half, here=True)
     memory = hardware.memory()
     if memory is None:
         raise ResourceError(_("this system does not tell how much memory is free"), fix=_("name a device: --gpu 12GiB"))
@@ -84,7 +88,7 @@ def found_target(device: torch.device, dtype: torch.dtype, measured: bool) -> Ta
     resident = hardware.resident_bytes()
     free = memory.available_bytes + resident
     name = _("{count} CPU threads").format(count=torch.get_num_threads())
-    return Target(name, "cpu", free, {"program": resident}, rate, torch.float32, here=True)
+    return Target(name, "cpu", free, {"program": resident}, rate, 0, torch.float32, here=True)
 
 
 def matmul_tflops(device: torch.device, dtype: torch.dtype, seconds: float = 1.5) -> float:
