@@ -4,8 +4,10 @@
     python bench/demo.py --lang es --seeds 1 2    prints one line of JSON and writes nothing
 
 A seed decides the order of the examples and the adapter's start. Each demo is a process of its own, below ``.cache/bench/demo``,
-where a finished one is not done again. The questions are the same for all seeds: the interval over the seeds is of Student's t
-on their shares and tells how far another training may be from these; how far other questions may be, the demo itself tells.
+where a finished one is not done again: what it took is kept beside it. Its seconds tell the demo's time only where others used
+next to nothing of the machine meanwhile; where they did, its seconds of computing tell more. The questions are the same for all
+seeds: the interval over the seeds is of Student's t on their shares and tells how far another training may be from these; how far
+other questions may be, the demo itself tells.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import json
 import math
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -28,24 +32,48 @@ from scipy import stats
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
 
-from afina.core.files import write_json  # noqa: E402
+from afina.core.files import read_json, write_json  # noqa: E402
 from afina.core.run import versions  # noqa: E402
 from afina.measure.intervals import Interval  # noqa: E402
 from afina.stages.demo import KINDS, ByKind, claims  # noqa: E402
+from bench.sides.contest import busy_seconds  # noqa: E402
 
+TOOK = "took.json"
 RUNS = BENCH.parent / ".cache" / "bench" / "demo"
 
 
-def demo(lang: str, seed: int) -> dict[str, Any]:
-    """What ``afina demo --json`` says of one seed, and its seconds in all (of a demo done before: those of looking it up)."""
+@dataclass(frozen=True)
+class Took:
+    """Seconds of the clock, seconds of computing, and the share of the machine that others used meanwhile (Linux)."""
+
+    seconds: float
+    cpu_seconds: float
+    foreign: float | None
+
+
+def demo(lang: str, seed: int) -> tuple[dict[str, Any], Took]:
+    """What ``afina demo --json`` says of one seed, and what it took when it was done."""
+    runs = RUNS / f"{lang}-{seed}"
     command = [sys.executable, "-m", "afina.cli.main", "demo", "--lang", lang, "--json", "--set", f"train.seed={seed}"]
     environment = {**os.environ, "PYTHONPATH": str(BENCH.parent / "src"), "OLLAMA_HOST": "127.0.0.1:9", "AFINA_LANG": "en"}
-    start = time.perf_counter()
-    done = subprocess.run(
-        [*command, "--runs", str(RUNS / f"{lang}-{seed}")], stdout=subprocess.PIPE, check=True, env=environment, text=True
-    )
+    begun = (time.perf_counter(), _computed(), _busy())
+    done = subprocess.run([*command, "--runs", str(runs)], stdout=subprocess.PIPE, check=True, env=environment, text=True)
+    seconds, computed, busy = (after - before for after, before in zip((time.perf_counter(), _computed(), _busy()), begun))
+    if not (runs / TOOK).is_file():
+        foreign = max(0.0, busy - computed) / seconds / (os.cpu_count() or 1)
+        write_json(runs / TOOK, asdict(Took(round(seconds, 1), round(computed, 1), None if busy == 0 else round(foreign, 3))))
     found: dict[str, Any] = json.loads(done.stdout)
-    return {**found, "all_seconds": time.perf_counter() - start}
+    return found, Took(**read_json(runs / TOOK))
+
+
+def _computed() -> float:
+    """Seconds of computing of all processes that this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _busy() -> float:
+    return busy_seconds() if Path("/proc/stat").is_file() else 0.0
 
 
 def over_seeds(shares: Sequence[float]) -> list[float]:
@@ -64,8 +92,11 @@ def shown(found: dict[str, Any]) -> list[bool]:
     return [claim.holds for claim in claims(ByKind(shares, of["counts"]))]
 
 
-def table(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Right answers by kind and contender over the seeds, how many seeds show each claim, medians of the seconds."""
+def table(demos: Sequence[tuple[dict[str, Any], Took]]) -> dict[str, Any]:
+    """Right answers by kind and contender over the seeds, how many seeds show each claim, medians of the stages' seconds, and
+    what each demo took.
+    """
+    runs, took = [found for found, _took in demos], [took for _found, took in demos]
     contenders = list(runs[0]["by_kind"]["shares"][KINDS[0]])
     shares = {
         kind: {name: over_seeds([run["by_kind"]["shares"][kind][name]["value"] for run in runs]) for name in contenders}
@@ -79,7 +110,9 @@ def table(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             zip((*KINDS, "all together"), (sum(column) for column in zip(*verdicts, strict=True)), strict=True)
         ),
         "seconds": {stage: round(median(run["seconds"][stage] for run in runs), 1) for stage in runs[0]["seconds"]},
-        "seconds in all": [round(run["all_seconds"]) for run in runs],
+        "seconds in all": [one.seconds for one in took],
+        "seconds of computing": [one.cpu_seconds for one in took],
+        "share of the machine that others used": [one.foreign for one in took],
     }
 
 

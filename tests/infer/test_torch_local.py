@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from afina.data.conversation import Message
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.infer import torch_local
+from afina.infer.answer import Answer
 from afina.infer.torch_local import TorchEngine
 from tests.fakes.chain import SENTENCE, write_chain_model
 from tests.fakes.models import FAMILIES, write_model
@@ -93,12 +95,49 @@ def test_rivals_are_the_tokens_that_rounding_could_choose_instead() -> None:
     assert steps[1].rivals == {}
 
 
-def test_progress_reaches_the_number_of_questions(chain: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_answer_is_told_once_as_soon_as_its_batch_is_there(chain: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_local, "BATCH_ROWS", 2)
-    heard: list[int] = []
+    heard: list[Mapping[int, Answer]] = []
     answers = chain.answer_many([HELLO] * 5, 32, heard.append)
-    assert heard == [2, 4, 5]
+    assert [len(found) for found in heard] == [2, 2, 1]
+    assert [answer for found in heard for _place, answer in sorted(found.items())] == answers
     assert {answer.text for answer in answers} == {SENTENCE}
+
+
+def test_batches_side_by_side_give_the_answers_of_one_after_the_other(tmp_path: Path) -> None:
+    engine = engine_of(write_model(tmp_path, "qwen3"))
+    before = torch.get_num_threads()
+    found = {}
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            heard: list[Mapping[int, Answer]] = []
+            answers = engine.answer_many(QUESTIONS, 24, heard.append)
+            assert len(heard) == threads
+            assert torch.get_num_threads() == threads
+            found[threads] = [answer.ids for answer in answers]
+    finally:
+        torch.set_num_threads(before)
+    assert found[1] == found[3]
+
+
+def test_an_error_in_one_of_the_batches_side_by_side_is_raised(tmp_path: Path) -> None:
+    engine = engine_of(write_chain_model(tmp_path))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(DataError, match="the model holds 2048"):
+            engine.answer_many([HELLO, [Message("user", "hammer " * 5000)]], 4)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_a_prompt_of_one_token_has_nothing_to_read_before_it(family: str, tmp_path: Path) -> None:
+    engine = engine_of(write_model(tmp_path, family))
+    model: Any = engine.model
+    wanted = model.generate(torch.tensor([[7]]), max_new_tokens=6, do_sample=False, eos_token_id=list(engine.stop_ids))
+    assert engine.greedy([7], 6) == wanted[0, 1:].tolist()
 
 
 def test_batches_stay_within_their_tokens() -> None:

@@ -25,7 +25,7 @@ from afina.core.events import Events, Progress
 from afina.core.translation import _
 from afina.data.conversation import Conversation
 from afina.data.render import Renderer, Row
-from afina.infer.answer import BATCH_ROWS, Answer
+from afina.infer.answer import Answer
 from afina.infer.llama import LlamaServer
 from afina.infer.score import score_rows
 from afina.infer.torch_local import TorchEngine
@@ -194,27 +194,28 @@ def _losses(contender: Contender, load: Load, task: Task, events: Events) -> lis
 
 
 def answer_all(contender: Contender, load: Load, task: Task, events: Events) -> list[Answer]:
-    """An answer to each question, in portions that are kept as soon as they are there."""
+    """An answer to each question; those of a batch are kept as soon as they are there."""
     asked = task.given[contender.way].asked
     answers = known_answers(contender, task)
     keys = _answer_keys(contender, task)
-    missing = sorted(
-        (place for place in range(len(asked)) if place not in answers), key=lambda place: -asked[place].prompt_tokens
-    )
+    missing = [place for place in range(len(asked)) if place not in answers]
     title_of = _("{contender}: answers").format(contender=title(contender.name))
-    for start in range(0, len(missing), BATCH_ROWS):
-        places = missing[start : start + BATCH_ROWS]
-        tell = partial(_tell_more, _progress(task, events, title_of, len(asked), _("answers")), len(answers))
-        found = TorchEngine(load(), task.renderer.tokenizer, task.renderer.template).answer_many(
-            [asked[place].conversation.prompt for place in places],
-            task.max_new_tokens,
-            tell,
-            [asked[place].conversation.tools for place in places],
-        )
-        for place, answer in zip(places, found, strict=True):
-            answers[place] = answer
+    tell = _progress(task, events, title_of, len(asked), _("answers"))
+
+    def keep(found: Mapping[int, Answer]) -> None:
+        for number, answer in found.items():
+            answers[missing[number]] = answer
             if task.kept is not None and contender.identity:
-                task.kept.put_answer(keys[place], answer)
+                task.kept.put_answer(keys[missing[number]], answer)
+        tell(len(answers))
+
+    if missing:
+        TorchEngine(load(), task.renderer.tokenizer, task.renderer.template).answer_many(
+            [asked[place].conversation.prompt for place in missing],
+            task.max_new_tokens,
+            keep,
+            [asked[place].conversation.tools for place in missing],
+        )
     return [answers[place] for place in range(len(asked))]
 
 
@@ -230,10 +231,6 @@ def _answer_keys(contender: Contender, task: Task) -> list[str]:
     asked = task.given[contender.way].asked
     prompts = [task.renderer.prompt_ids(one.conversation.prompt, one.conversation.tools) for one in asked]
     return [_key(contender, task, "answer", prompt, task.max_new_tokens) for prompt in prompts]
-
-
-def _tell_more(tell: Callable[[int], None], before: int, done: int) -> None:
-    tell(before + done)
 
 
 def _key(contender: Contender, task: Task, *what: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-BATCH_ROWS = 64  # questions that a model in this process answers at once
+BATCH_ROWS = 64  # questions that a model in this process answers in one batch
 
 
 @dataclass(frozen=True)

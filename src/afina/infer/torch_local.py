@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from afina.core.errors import DataError, QualityError
 from afina.core.translation import _
@@ -56,24 +58,31 @@ class TorchEngine:
         self,
         conversations: Sequence[Sequence[Message]],
         max_new_tokens: int,
-        on_progress: Callable[[int], None] | None = None,
+        on_answers: Callable[[Mapping[int, Answer]], None] | None = None,
         tools: Sequence[str] | None = None,
     ) -> list[Answer]:
-        """One answer for each conversation, in their order; ``on_progress`` hears how many are ready; ``tools`` on offer in each.
+        """One answer for each conversation, in their order; ``tools`` on offer in each. ``on_answers`` hears of those of a batch,
+        by their place, as soon as they are there.
 
-        Prompts of like length share a batch, padded on the left. ``seconds`` of an answer is its share of the batch's time.
+        Prompts of like length share a batch. ``seconds`` of an answer is its share of the batch's time. A small model answers as
+        many batches side by side as there are threads.
         """
         offered = tools or [""] * len(conversations)
         prompts = [self.renderer.prompt_ids(*pair) for pair in zip(conversations, offered, strict=True)]
-        answers: dict[int, Answer] = {}
-        for batch in _batches([len(prompt) for prompt in prompts], max_new_tokens):
+
+        def work(batch: Sequence[int]) -> dict[int, Answer]:
             start = time.monotonic()
             rows = self.greedy_many([prompts[place] for place in batch], max_new_tokens)
             seconds = (time.monotonic() - start) / len(batch)
-            for place, ids in zip(batch, rows, strict=True):
-                answers[place] = self._answer(ids, seconds)
-            if on_progress is not None:
-                on_progress(len(answers))
+            return {place: self._answer(ids, seconds) for place, ids in zip(batch, rows, strict=True)}
+
+        answers: dict[int, Answer] = {}
+        sides = torch.get_num_threads() if _is_small(self.model) else 1
+        with _suitable_threads(self.model):
+            for found in _side_by_side(work, list(_batches([len(prompt) for prompt in prompts], max_new_tokens, sides)), sides):
+                answers |= found
+                if on_answers is not None:
+                    on_answers(found)
         return [answers[place] for place in range(len(prompts))]
 
     def greedy(self, prompt_ids: Sequence[int], max_new_tokens: int) -> list[int]:
@@ -106,21 +115,17 @@ class TorchEngine:
             )
         device = self.model.device
         stops = torch.tensor(self.stop_ids, device=device)
-        padded = [[self.stop_ids[0]] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-        ids = torch.tensor(padded, device=device)  # (B, T)
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)  # (B, T)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)  # (B, T)
-        cache = DynamicCache(config=self.model.config)
+        count = min(max_new_tokens, self.context - longest)
+        cache = _room_for(self.model, count + 1)
+        mask = self._read(prompts, longest - 1, cache)  # (B, T - 1)
+        ids = torch.tensor([prompt[-1:] for prompt in prompts], device=device)  # (B, 1)
+        positions = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=device)  # (B, 1)
         rows: list[list[Step]] = [[] for _prompt in prompts]
         alive = list(range(len(prompts)))  # which prompt each row of the batch answers
-        for _step in range(min(max_new_tokens, self.context - longest)):
+        for _step in range(count):
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             output: Any = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
             )
             steps, chosen = _choose(output.logits[:, -1].float())
             for place, step in zip(alive, steps, strict=True):
@@ -133,17 +138,91 @@ class TorchEngine:
                 cache.batch_select_indices(kept)
                 alive = [alive[number] for number in kept.tolist()]
                 chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
-            ids = chosen[:, None]  # (B, 1)
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            positions = positions[:, -1:] + 1
+            ids, positions = chosen[:, None], positions + 1
         return rows
+
+    def _read(self, prompts: Sequence[Sequence[int]], length: int, cache: DynamicCache) -> Tensor:
+        """Puts all but the last token of each prompt into ``cache``; returns the mask (B, length) of what is no padding.
+
+        Padded on the right, causal attention needs no mask and skips half of the work. A sliding window, which keeps the last
+        tokens only, is padded on the left.
+        """
+        device = self.model.device
+        is_left = not all(isinstance(layer, _Room) for layer in cache.layers)
+        fills = [[self.stop_ids[0]] * (length + 1 - len(prompt)) for prompt in prompts]
+        read = [fill + list(prompt[:-1]) if is_left else list(prompt[:-1]) + fill for prompt, fill in zip(prompts, fills)]
+        places = torch.arange(length, device=device)
+        lengths = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=device)
+        mask = (places >= length - lengths if is_left else places < lengths).long()  # (B, length)
+        if length:
+            given = {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)} if is_left else {}
+            ids = torch.tensor(read, device=device)
+            self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **given)
+        return mask
+
+
+class _Room(DynamicLayer):
+    """A layer of the cache with room for ``more`` tokens behind the first ones: a token is written, and not all copied."""
+
+    def __init__(self, more: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._more = more
+        self._rooms: tuple[Tensor, Tensor]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._rooms = self._room_like(key_states), self._room_like(value_states)
+        start = self.get_seq_length()
+        stop = start + key_states.shape[2]
+        for room, new in zip(self._rooms, (key_states, value_states), strict=True):
+            room[:, :, start:stop] = new
+        return self._show(stop)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        keys, values = self._rooms
+        self._rooms = keys[indices], values[indices]
+        self._show(self.get_seq_length())
+
+    def _room_like(self, first: Tensor) -> Tensor:
+        batch, heads, tokens, width = first.shape
+        return first.new_empty(batch, heads, tokens + self._more, width)
+
+    def _show(self, tokens: int) -> tuple[Tensor, Tensor]:
+        keys, values = (room[:, :, :tokens] for room in self._rooms)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+def _room_for(model: PreTrainedModel, more: int) -> DynamicCache:
+    """An empty cache; its layers without a window have room for ``more`` tokens behind those of the first call."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [_Room(more) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def _side_by_side(
+    work: Callable[[Sequence[int]], dict[int, Answer]], batches: Sequence[Sequence[int]], sides: int
+) -> Iterator[dict[int, Answer]]:
+    """``work`` of each batch, in their order, so many at a time. Where it ends early, those under way are waited for: a thread
+    that is in torch when Python ends would take it down.
+    """
+    if sides == 1 or len(batches) == 1:
+        yield from map(work, batches)
+        return
+    with ThreadPoolExecutor(sides, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(work, batches)
+
+
+def _is_small(model: PreTrainedModel) -> bool:
+    return model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
 
 
 @contextmanager
 def _suitable_threads(model: PreTrainedModel) -> Iterator[None]:
     """One thread for a small model on the CPU: its operations are so short that threads mostly wait for each other."""
     before = torch.get_num_threads()
-    if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL:
+    if _is_small(model):
         torch.set_num_threads(1)
     try:
         yield
@@ -170,14 +249,17 @@ def _choose(logits: Tensor) -> tuple[list[Step], Tensor]:
     return [Step(*values) for values in zip(chosen.tolist(), margins, rivals, strict=True)], chosen
 
 
-def _batches(lengths: Sequence[int], max_new_tokens: int) -> Iterator[list[int]]:
-    """Places of prompts that are answered together: alike in length, within the budget of rows and tokens. Longest first."""
+def _batches(lengths: Sequence[int], max_new_tokens: int, sides: int = 1) -> Iterator[list[int]]:
+    """Places of prompts that are answered together: alike in length, within the budget of rows and tokens, at least a batch for
+    each of ``sides``. Longest first.
+    """
+    most = min(BATCH_ROWS, -(-len(lengths) // sides))
     batch: list[int] = []
     widest = 0
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
         widest = widest if batch else lengths[place] + max_new_tokens
         batch.append(place)
-        if len(batch) == BATCH_ROWS or (len(batch) + 1) * widest > BATCH_TOKENS:
+        if len(batch) == most or (len(batch) + 1) * widest > BATCH_TOKENS:
             yield batch
             batch = []
     if batch:

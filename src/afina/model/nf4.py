@@ -59,20 +59,30 @@ def require_nf4(device: torch.device) -> None:
 
 def encode(weight: Tensor) -> NF4:
     """The NF4 form of ``weight``, of any shape; the last block is filled up with zeros."""
-    device = weight.device
     flat = weight.detach().reshape(-1)
+    if isinstance(flat, FakeTensor):
+        return _room(flat)
+    device = weight.device
     levels = torch.tensor(_LEVELS, device=device)
-    if isinstance(flat, FakeTensor):  # a dry run: one stretch for the memory that it takes meanwhile, and room for all
-        _encode_blocks(flat[:_AT_ONCE], levels)
-        blocks = -(-len(flat) // BLOCK)
-        codes, scales = levels.new_empty(blocks * BLOCK // 2, dtype=torch.uint8), levels.new_empty(blocks)
-    else:
-        parts = [_encode_blocks(flat[start : start + _AT_ONCE], levels) for start in range(0, len(flat), _AT_ONCE)]
-        codes, scales = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    parts = [_encode_blocks(flat[start : start + _AT_ONCE], levels) for start in range(0, len(flat), _AT_ONCE)]
+    codes, scales = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
     mean = scales.mean()
     scale_codes, scale_scales = _encode_scales(scales - mean)
     pairs = torch.stack([levels.repeat_interleave(16), levels.repeat(16)], 1)  # (256, 2)
     return NF4(codes, scale_codes, scale_scales, mean.view(1), pairs.view(torch.int64).view(-1), _scale_levels(device))
+
+
+def _room(flat: FakeTensor) -> NF4:
+    """A dry run's: what the parts take, without the thousand operations that make them of nothing."""
+    blocks = -(-len(flat) // BLOCK)
+    return NF4(
+        codes=flat.new_empty(blocks * BLOCK // 2, dtype=torch.uint8),
+        scale_codes=flat.new_empty(blocks, dtype=torch.uint8),
+        scale_scales=flat.new_empty(-(-blocks // SCALE_BLOCK), dtype=torch.float32),
+        scale_mean=flat.new_empty(1, dtype=torch.float32),
+        pairs=flat.new_empty(256, dtype=torch.int64),
+        levels=flat.new_empty(256, dtype=torch.float32),
+    )
 
 
 def _encode_blocks(flat: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:

@@ -146,8 +146,9 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
             contenders=typical, characters=f"{comparison.expected_characters:.0f}"
         ),
         _(
-            "Models of this machine are asked through torch, up to {rows} questions at once, on the very weights that the loss "
-            "is measured on; the embedded llama.cpp needs a file for each of them, and was about as fast where both were timed."
+            "Models of this machine are asked through torch, up to {rows} questions in a batch, on the very weights that the "
+            "loss is measured on; the embedded llama.cpp needs a file for each of them, and was about as fast where both were "
+            "timed."
         ).format(rows=BATCH_ROWS),
     ]
     notes += [
