@@ -121,7 +121,7 @@ GPU_CASES = (
     GpuCase("llama-3.1-8b", "nf4", "selective", 4096, 2048, tiled=True),
     GpuCase("llama-3.1-8b", "nf4", "full", 8192, 8192),
     GpuCase("llama-3.1-8b", "nf4", "offload", 16384, 16384, tiled=True),
-    GpuCase("llama-3.1-8b", "nf4", "offload", 46592, 46592, tiled=True, rank=32, card="12GiB"),
+    GpuCase("llama-3.1-8b", "nf4", "offload", 35328, 35328, tiled=True, rank=32, card="12GiB"),
     GpuCase("llama-3.1-8b", "none", "full", 4096, 2048),
     GpuCase("qwen3-8b", "nf4", "full", 8192, 4096, tiled=True),
     GpuCase("gemma-2-9b", "nf4", "full", 2048, 1024),

@@ -11,8 +11,7 @@ from afina.core.errors import RecipeError, ResourceError
 from afina.core.units import GIB, MIB
 from afina.train import plan as planning
 from afina.train.cards import CUDA_CONTEXT, DESKTOP
-from afina.train.dry import Batch, dry_run
-from afina.train.plan import Wishes, context_line, context_within, leanest, make_plan, require_fit
+from afina.train.plan import Wishes, context_needs, longest_context, make_plan, require_fit, tokens_that_keep_busy
 from afina.train.sizes import Rows
 from afina.train.target import Target, named_gpu
 from tests.train.test_dry import setup_of
@@ -58,14 +57,35 @@ def test_what_fits_nowhere_is_told_with_by_how_much_and_what_helps() -> None:
     assert "a smaller base" in told.value.fix
 
 
-def test_the_peak_grows_along_a_line_with_the_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_PROBES", (4096, 8192))
+@pytest.mark.parametrize("tokens", [3000, 20_000, 70_000])
+def test_the_longest_context_fits_and_little_more_would(tokens: int) -> None:
+    """Between the places that are run dry, and above them."""
     setup = replace(setup_of("llama", 2), dtype=torch.bfloat16)
-    first, slope = context_line(setup, card(GIB))
-    tokens = 16384
-    peak = dry_run(setup, Batch(tokens, tokens, tokens - 1), leanest(card(GIB), tokens), look=False).worst.peak
-    assert first + slope * tokens == pytest.approx(1.03 * peak, rel=1e-3)
-    assert context_within((first, slope), card(round(1.03 * peak))) == pytest.approx(tokens, abs=256)
+    needed = context_needs(setup, card(GIB))
+    free = needed(tokens)
+    longest = longest_context(needed, free)
+    assert needed(longest) <= free
+    assert longest == pytest.approx(tokens, rel=0.1)
+    assert longest_context(needed, needed(1024) - 1) == 0
+
+
+@pytest.mark.parametrize(("bend", "free"), [(4000, 9000), (4000, 40_000), (20_000, 40_000), (50_000, 80_000)])
+def test_a_need_that_bends_upwards_is_not_told_too_small(bend: int, free: int) -> None:
+    def needed(tokens: int) -> int:
+        return max(1000 + tokens // 8, tokens - bend + 1000 + bend // 8)
+
+    assert needed(longest_context(needed, free)) <= free
+
+
+@pytest.mark.parametrize("tflops", [0.001, 100.0])
+def test_a_fast_card_is_kept_busy(tflops: float) -> None:
+    """It computes a layer again rather than wait for the program between small micro-batches."""
+    setup, rows = setup_of("llama", 2), Rows(longest=100, step=40_000, trained_share=0.5)
+    tight = make_plan(setup, replace(card(MIB), tflops=tflops), rows, Wishes())
+    busy = min(16384, max(1024, tokens_that_keep_busy(tight.target, 2, tight.ladder[0].flops_a_token)))
+    first = next(rung for rung in tight.ladder if rung.saving.checkpointing != "none")
+    assert first.micro_tokens == busy == (1024 if tflops < 1 else 16384)
+    assert tight.seconds_per_step >= 40_000 / tight.chosen.micro_tokens * 2 * planning.LAUNCH_S
 
 
 def test_a_card_is_named_by_its_name_or_its_memory() -> None:

@@ -96,14 +96,21 @@ def _encode_blocks(flat: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
 
 def decode(weight: NF4, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """The dense weight (out, in) that ``weight`` stands for, computed in float32 and rounded once."""
-    scales = _decode_scales(weight)
     if weight.codes.is_cuda:
-        _load_kernels()
-        dense: Tensor = torch.ops.bitsandbytes.dequantize_4bit(weight.codes, scales, BLOCK, "nf4", shape, dtype)
-        return dense
+        return _decode_by_kernels(weight, shape, dtype)
+    scales = _decode_scales(weight)
     values = weight.pairs.index_select(0, weight.codes.int()).view(torch.float32).view(-1, BLOCK)
     values.mul_(scales[:, None])
     return values.view(-1)[: shape[0] * shape[1]].view(shape).to(dtype)
+
+
+def _decode_by_kernels(weight: NF4, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """The same by bitsandbytes' kernels: three of them, where plain operations would be a dozen and keep a fast GPU waiting."""
+    _load_kernels()
+    kernels = torch.ops.bitsandbytes
+    scales = kernels.dequantize_blockwise(weight.scale_codes, weight.scale_scales, weight.levels, SCALE_BLOCK, torch.float32)
+    dense: Tensor = kernels.dequantize_4bit(weight.codes, scales.add_(weight.scale_mean), BLOCK, "nf4", shape, dtype)
+    return dense
 
 
 def rounded(weight: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,16 +1,16 @@
 """What a training needs before it starts: memory by category, the choices that fit, time and disk.
 
-The ladder goes from the fastest way to the leanest. A micro-batch of half the tokens costs next to nothing, so it comes first;
-each further step computes something again, and says how much:
+The ladder goes from the fastest way to the leanest. A micro-batch of half the tokens costs next to nothing, so it comes first, as
+long as it keeps the device busy; each further step computes something again, and says how much:
 
     nothing kept back · smaller micro-batches · selective · … in tiles · full · … in tiles · offload in tiles
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from afina.core.errors import ResourceError
 from afina.core.translation import _
@@ -23,8 +23,10 @@ from afina.train.storages import RAM
 from afina.train.target import COPY_BYTES_A_SECOND, Target
 
 _GRAIN = 256  # tokens: what a longest context is rounded down to
-_SHORTEST = 1024  # tokens: below it the line no longer holds
-_PROBES = (4096, 8192)  # tokens from which on the peak grows along a straight line
+_PROBES = (1024, 8192, 32768)  # tokens; below the first no context is told
+# Seconds in which Python hands a GPU one decoder layer's kernels, forward and backward: measured with NF4 on an H100's host,
+# where micro-batches of 2,048 and 4,096 tokens took the same time (bench/results/plan-cuda.json). A slower GPU never notices.
+LAUNCH_S = 0.0134
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Plan:
 
     target: Target
     rows: Rows
+    layers: int
     ladder: tuple[Rung, ...]
 
     @property
@@ -77,17 +80,25 @@ class Plan:
 
     @cached_property
     def seconds_per_step(self) -> float:
-        """Counted operations over the rate of the target, and the copies to RAM and back."""
+        """Counted operations over the rate of the target, or what launching them takes; and the copies to RAM and back."""
         micro_batches = max(1.0, self.rows.step / self.chosen.micro_tokens)
         computing = self.rows.step * self.chosen.flops_a_token / (self.target.tflops * 1e12)
-        return computing + micro_batches * 2 * self.chosen.ram_bytes / COPY_BYTES_A_SECOND
+        launching = (
+            micro_batches * self.layers * LAUNCH_S * (1 + max(0.0, self.chosen.extra)) if self.target.kind == "cuda" else 0.0
+        )
+        return max(computing, launching) + micro_batches * 2 * self.chosen.ram_bytes / COPY_BYTES_A_SECOND
 
 
 def make_plan(setup: Setup, target: Target, rows: Rows, wishes: Wishes) -> Plan:
     """Goes down the ladder to the first rung that fits ``target``. What fits nowhere is no error here: see ``require_fit``."""
     ladder: list[Rung] = []
     tried: set[tuple[Batch, Saving]] = set()
-    for micro_tokens, saving in _ways(target, rows, wishes):
+    layers = int(setup.config.num_hidden_layers)
+
+    def busy_from() -> int:
+        return tokens_that_keep_busy(target, layers, ladder[0].flops_a_token)
+
+    for micro_tokens, saving in _ways(target, rows, wishes, busy_from):
         way = (_batch(rows, micro_tokens), saving)
         if way in tried:  # the data have no such large micro-batch
             continue
@@ -96,32 +107,39 @@ def make_plan(setup: Setup, target: Target, rows: Rows, wishes: Wishes) -> Plan:
         ladder.append(rung)
         if rung.fits:
             break
-    return Plan(target, rows, tuple(ladder))
+    return Plan(target, rows, layers, tuple(ladder))
 
 
-def _ways(target: Target, rows: Rows, wishes: Wishes) -> Iterator[tuple[int, Saving]]:
-    """Micro-batch and saving of each rung, the fastest first."""
-    sizes = list(_sizes(target, rows)) if wishes.micro_tokens is None else [max(wishes.micro_tokens, rows.longest)]
-    savings = list(_savings(target, sizes[-1]))
-    if wishes.checkpointing is not None:
-        savings = [saving for saving in savings if saving.checkpointing == wishes.checkpointing]
-    if not savings:
-        savings = [Saving(wishes.checkpointing or "none")]
-    for size in sizes[:-1]:
-        yield size, savings[0]
-    for saving in savings:
-        yield sizes[-1], saving
+def tokens_that_keep_busy(target: Target, layers: int, flops_a_token: int) -> int:
+    """Tokens of a micro-batch below which a GPU would wait for the program more than compute; 0 for a CPU."""
+    if target.kind != "cuda":
+        return 0
+    return round(layers * LAUNCH_S * target.tflops * 1e12 / flops_a_token)
 
 
-def _sizes(target: Target, rows: Rows) -> Iterator[int]:
-    """Tokens of a micro-batch, halved down to what is still fast or to the longest row."""
-    most = max(rows.longest, MOST_TOKENS[target.kind])
+def _ways(target: Target, rows: Rows, wishes: Wishes, busy_from: Callable[[], int]) -> Iterator[tuple[int, Saving]]:
+    """Micro-batch and saving of each rung, the fastest first; ``busy_from`` is known once the first one was looked at."""
+    if wishes.micro_tokens is not None:
+        size = max(wishes.micro_tokens, rows.longest)
+        yield from ((size, saving) for saving in _wished(target, size, wishes))
+        return
+    size = most = max(rows.longest, MOST_TOKENS[target.kind])
     fewest = max(rows.longest, min(FEWEST_TOKENS[target.kind], most))
-    size = most
-    while size > fewest:
-        yield size
-        size = max(fewest, size // 2)
-    yield fewest
+    yield size, _wished(target, size, wishes)[0]
+    busy = min(most, max(fewest, busy_from()))
+    while size // 2 > busy:
+        size //= 2
+        yield size, _wished(target, size, wishes)[0]
+    for size in dict.fromkeys((busy, fewest)):
+        yield from ((size, saving) for saving in _wished(target, size, wishes))
+
+
+def _wished(target: Target, tokens: int, wishes: Wishes) -> list[Saving]:
+    """The ways to save memory that are left to the plan, the fastest first."""
+    if wishes.checkpointing is None:
+        return list(_savings(target, tokens))
+    savings = [saving for saving in _savings(target, tokens) if saving.checkpointing == wishes.checkpointing]
+    return savings or [Saving(wishes.checkpointing)]
 
 
 def _savings(target: Target, tokens: int) -> Iterator[Saving]:
@@ -164,20 +182,38 @@ def leanest(target: Target, tokens: int) -> Saving:
     return Saving("offload" if target.kind == "cuda" else "full", mlp_tile(tokens))
 
 
-def context_line(setup: Setup, target: Target) -> tuple[float, float]:
-    """Needed bytes = first + second · tokens, for one row in the leanest way. ``tests/train/test_plan.py`` holds the line."""
-    low, high = (
-        _rung(setup, target, Batch(tokens, tokens, tokens - 1), tokens, leanest(target, tokens), None) for tokens in _PROBES
-    )
-    slope = (high.needed_bytes - low.needed_bytes) / (_PROBES[1] - _PROBES[0])
-    return low.needed_bytes - slope * _PROBES[0], slope
+def context_needs(setup: Setup, target: Target) -> Callable[[int], int]:
+    """Needed bytes of one row of so many tokens, all of them trained, in the leanest way; each is run dry once."""
+
+    @cache
+    def needed(tokens: int) -> int:
+        return _rung(setup, target, Batch(tokens, tokens, tokens - 1), tokens, leanest(target, tokens), None).needed_bytes
+
+    return needed
 
 
-def context_within(line: tuple[float, float], target: Target) -> int:
-    """Tokens of the longest single row, all of it trained, that fits; 0 where not even _SHORTEST do."""
-    first, slope = line
-    tokens = int((target.free_bytes - first) / slope) // _GRAIN * _GRAIN
-    return tokens if tokens >= _SHORTEST else 0
+def longest_context(needed: Callable[[int], int], free_bytes: int) -> int:
+    """Tokens of the longest single row that fits; 0 where not even the first probe does.
+
+    The peak is that of the part that needs most, each of which grows along a line: so it bends upwards only, and between two
+    places that were run dry it lies below the line through them. What is told lies between two such places, or was run dry.
+    """
+    first, *later = _PROBES
+    if needed(first) > free_bytes:
+        return 0
+    low = first
+    for high in later:
+        if needed(high) > free_bytes:
+            return _on_line(needed, low, high, free_bytes)
+        low = high
+    high = _on_line(needed, later[-2], later[-1], free_bytes)
+    return high if needed(high) <= free_bytes else _on_line(needed, low, high, free_bytes)
+
+
+def _on_line(needed: Callable[[int], int], low: int, high: int, free_bytes: int) -> int:
+    """Where the line through ``low`` and ``high`` meets ``free_bytes``, rounded down."""
+    slope = (needed(high) - needed(low)) / (high - low)
+    return int(low + (free_bytes - needed(low)) / slope) // _GRAIN * _GRAIN
 
 
 def require_fit(plan: Plan, longest_that_fits: int | None = None) -> None:
