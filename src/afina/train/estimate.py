@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from afina.core.units import GIB, MIB
+from afina.core.units import MIB
 from afina.recipe.recipe import Adapter, Train
 from afina.train.cards import CUDA_CONTEXT
 from afina.train.sizes import Rows
@@ -28,7 +28,7 @@ FEWEST_TOKENS = MappingProxyType({"cpu": 256, "cuda": 1024})
 
 # Python with torch and transformers, measured; CUDA's own.
 PROGRAM_BYTES = MappingProxyType({"cpu": 480 * MIB, "cuda": CUDA_CONTEXT})
-_LOSS = MappingProxyType({"cpu": 128 * MIB, "cuda": GIB})  # four chunks of logits at most, see loss.py
+_LOSS = MappingProxyType({"cpu": 128 * MIB, "cuda": 256 * MIB})  # four chunks of logits at most, see loss.py
 _QUANTIZED = MappingProxyType({"nf4": 0.53, "int8": 1.02})  # bytes of a weight with its scales
 _FULL_BYTES = 16  # a trained weight in float32, its gradient and two moments
 _ADAPTER_BYTES = 16

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-# float32 logits held at once: on a CPU about what its last cache holds, on a GPU enough rows to keep it busy
-CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 256 * 2**20}
+# float32 logits held at once: on a CPU about what its last cache holds, on a GPU enough rows to keep it busy (128 of 128,000
+# words); some copies of them are there for a moment, which decides whether an 8B model fits on a card of 8 GiB
+CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 64 * 2**20}
 
 
 @dataclass(frozen=True)
