@@ -35,7 +35,7 @@ demo: setup
 	@$(BIN)/afina demo
 
 test: setup-dev
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-slow: setup-dev
 	@$(BIN)/python -m pytest -m slow $(TESTS)

@@ -13,7 +13,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from afina.core import hardware
 from afina.core.errors import ServiceError
+from afina.core.units import GIB
 from afina.infer.ollama import Ollama, find_ollama
 
 os.environ["AFINA_LANG"] = "en"
@@ -21,7 +23,24 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny: a second thread only
 hypothesis.settings.register_profile("afina", deadline=None)
 hypothesis.settings.load_profile("afina")
 
+WORKER_BYTES = 3 * GIB  # a worker takes up to 1.7, and the processes that its tests start
+LONGEST = ("e2e", "train", "stages", "export")  # folders, those whose files take longest first
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker a core, and no more than there is memory for."""
+    found = hardware.memory()
+    room = found.available_bytes // WORKER_BYTES if found else 1
+    return max(1, min(hardware.processor().cores, room))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no worker is left with it at the end."""
+    items.sort(
+        key=lambda item: next((place for place, name in enumerate(LONGEST) if name == item.path.parent.name), len(LONGEST))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -29,13 +29,15 @@ def test_every_example_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "limit", "steps", "gain"), [("bitext", 200, 30, 5.0), ("gsm8k", 80, 10, 1.5), ("recetas", 80, 8, 1.0)]
+    ("name", "limit", "steps", "batch", "gain"),
+    [("bitext", 200, 30, 2048, 5.0), ("gsm8k", 80, 10, 1024, 1.5), ("recetas", 80, 8, 2048, 1.5)],
 )
 def test_an_example_lowers_the_held_out_loss_and_its_gguf_gives_torchs_tokens(
-    name: str, limit: int, steps: int, gain: float, shared_data: Path, tmp_path: Path
+    name: str, limit: int, steps: int, batch: int, gain: float, shared_data: Path, tmp_path: Path
 ) -> None:
     types = ("q4_k_m", "q8_0") if name == "bitext" else ("q8_0",)
-    shorter = (f"data.limit={limit}", f"train.max_steps={steps}", f"export.types=[{','.join(types)}]", *SHORT)
+    training = (f"train.max_steps={steps}", f"train.batch_tokens={batch}")
+    shorter = (f"data.limit={limit}", *training, f"export.types=[{','.join(types)}]", *SHORT)
     recipe = Recipe.load(EXAMPLES / f"{name}.yaml", shorter)
     with working_in(recipe, tmp_path) as (run, events):
         prepare(recipe, run, events)

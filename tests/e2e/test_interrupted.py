@@ -56,9 +56,21 @@ def wait_for_stage(runs: Path, stage: str, child: subprocess.Popen[bytes], start
     pytest.fail(f"the stage {stage} did not begin")
 
 
-@pytest.mark.timeout(600)  # nine runs, each a process of its own
+@pytest.fixture(scope="module")
+def alone(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The adapter of a run that nobody stopped."""
+    runs = tmp_path_factory.mktemp("alone")
+    child = start(shop, runs)
+    _out, told = child.communicate(timeout=120)
+    assert child.returncode == 0, told.decode()
+    return runs / "shop" / ADAPTER
+
+
+@pytest.mark.timeout(600)  # eight runs, each a process of its own
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_run_stopped_in_each_stage_goes_on_with_the_same_command(number: signal.Signals, shop: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_in_each_stage_goes_on_with_the_same_command(
+    number: signal.Signals, shop: Path, alone: Path, tmp_path: Path
+) -> None:
     for stage in STAGES:
         child = start(shop, tmp_path)
         wait_for_stage(tmp_path, stage, child, 1)
@@ -74,11 +86,7 @@ def test_a_run_stopped_in_each_stage_goes_on_with_the_same_command(number: signa
     assert last.returncode == 0, told.decode()
     run = RunFolder(tmp_path / "shop")
     assert all(run.manifest(stage) for stage in STAGES)
-
-    alone = start(shop, tmp_path / "alone")
-    _out, told = alone.communicate(timeout=120)
-    assert alone.returncode == 0, told.decode()
-    assert sha256_of(run.root / ADAPTER) == sha256_of(tmp_path / "alone" / "shop" / ADAPTER)
+    assert sha256_of(run.root / ADAPTER) == sha256_of(alone)
 
     again = start(shop, tmp_path)
     _out, told = again.communicate(timeout=60)

@@ -68,12 +68,21 @@ def keys(reader: gguf.GGUFReader) -> dict[str, Any]:
     return {key.removeprefix(f"{arch}."): field.contents() for key, field in reader.fields.items() if not key.startswith("GGUF.")}
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model of each family, and beside it, in ``theirs``, what llama.cpp's converter makes of it."""
+    folders = {family: write_model(tmp_path_factory.mktemp(family) / "base", family) for family in FAMILIES}
+    for folder in folders.values():
+        (folder.parent / "theirs").mkdir()
+    llama_convert({folder: folder.parent / "theirs" for folder in folders.values()}, KINDS)
+    return folders
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_tensors_are_llama_cpps_bit_for_bit_and_keys_but_for_a_list(family: str, tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "base", family)
-    llama_convert(folder, tmp_path, KINDS)
+def test_tensors_are_llama_cpps_bit_for_bit_and_keys_but_for_a_list(family: str, models: dict[str, Path], tmp_path: Path) -> None:
+    folder = models[family]
     for kind in KINDS:
-        theirs = gguf.GGUFReader(tmp_path / f"{kind}.gguf")
+        theirs = gguf.GGUFReader(folder.parent / "theirs" / f"{kind}.gguf")
         ours = written(folder, tmp_path / "ours.gguf", kind)
         mine = {tensor.name: tensor for tensor in ours.tensors}
         assert mine.keys() == {tensor.name for tensor in theirs.tensors}
