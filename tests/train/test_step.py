@@ -92,6 +92,24 @@ OTHERS: dict[str, tuple[dict[str, object], str]] = {
     "mamba": ({"state_size": 8}, "rows are computed one by one"),
     "gpt_oss": ({"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}, "rows are computed one by one"),
     "recurrent_gemma": ({}, "rows are computed one by one"),
+    "llama4_text": (
+        {"head_dim": 16, "num_local_experts": 2, "intermediate_size_mlp": 128, "attention_chunk_size": 64},
+        "its attention sees chunks of tokens",
+    ),
+    "gemma3n_text": (
+        {
+            "head_dim": 16,
+            "vocab_size_per_layer_input": 300,
+            "hidden_size_per_layer_input": 16,
+            "laurel_rank": 8,
+            "num_kv_shared_layers": 0,
+            "activation_sparsity_pattern": [0.0, 0.0],
+            "altup_num_inputs": 2,
+            "sliding_window": 64,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        "the last layer is computed whole",
+    ),
 }
 
 

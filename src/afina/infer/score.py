@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from afina.data.render import Row
+from afina.model.decoder import decoder_of
 
 BATCH_TOKENS = 2048
 HEAD_ROWS = 256  # logits held at once: (256, V) in float32, 150 MB for the largest vocabularies
@@ -80,7 +81,7 @@ def _losses(model: PreTrainedModel, batch: Sequence[Row]) -> Tensor:
 
 def _states(model: Any, ids: Tensor) -> Tensor:
     """The last layer's states of ``ids`` (B, T), (B, T, D)."""
-    states: Tensor = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    states: Tensor = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state
     return states
 
 

@@ -28,7 +28,7 @@ from afina.core.files import require_disk, told_when_full
 from afina.core.translation import _
 from afina.model.adapter import load_adapter
 from afina.model.base import Base
-from afina.model.decoder import decoder_layers
+from afina.model.decoder import decoder_layers, decoder_of
 from afina.model.load import choose_attention, fill, require_all, without_weights
 from afina.model.lora import put_lora
 from afina.model.nf4 import require_nf4
@@ -194,7 +194,7 @@ class StreamedModel:
 
     @property
     def _decoder(self) -> Any:  # its accessor has no types
-        return self._model.get_decoder()
+        return decoder_of(self._model)
 
     @property
     def _width(self) -> int:

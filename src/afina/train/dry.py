@@ -23,7 +23,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedCon
 from transformers.masking_utils import AttentionMaskInterface
 
 from afina.data.pack import Packed
-from afina.model.decoder import decoder_layers
+from afina.model.decoder import decoder_layers, decoder_of
 from afina.model.frozen import FrozenLinear
 from afina.model.lora import add_lora, quantize_linear, target_names, trained_parameters
 from afina.recipe.recipe import Adapter
@@ -171,7 +171,7 @@ class _Recorder:
             near, far = from_end < 2 * period, number < 2 * period
             name = f"backward -{from_end}" if near else f"backward {number}" if far else "backward"
             layer.register_forward_hook(self._marks(name))
-        model.get_decoder().register_forward_hook(lambda *_ignored: self.begin("loss", "loss"))
+        decoder_of(model).register_forward_hook(lambda *_ignored: self.begin("loss", "loss"))
 
     def begin(self, name: str, category: str) -> None:
         self.end()

@@ -31,7 +31,7 @@ from afina.core.launch import launch
 from afina.core.run import differences
 from afina.core.translation import _
 from afina.data.pack import Packed
-from afina.model.decoder import decoder_layers
+from afina.model.decoder import decoder_layers, decoder_of
 
 SHARE_OF_CARD = 0.4  # frozen weights that take more of a GPU than this are shared out (train.shard: auto)
 _BUCKET = 64 * 2**20  # gradients summed at once
@@ -251,7 +251,7 @@ def shard(model: PreTrainedModel, ranks: Ranks, device: torch.device) -> None:
         layer.set_force_sum_reduction_for_comms(True)  # type: ignore[operator]  # … by the operation that gloo knows, too
     of_layers = set(layers.parameters())
     others = {parameter for parameter in model.parameters() if parameter not in of_layers}
-    fully_shard(model.get_decoder(), mesh=mesh, ignored_params=others)
+    fully_shard(decoder_of(model), mesh=mesh, ignored_params=others)
     nn.Module.to(model, device)
 
 

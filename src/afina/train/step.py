@@ -18,7 +18,7 @@ from afina.core.translation import _
 from afina.data.conversation import Source
 from afina.data.pack import Packed, micro_batches, pack
 from afina.data.render import Row
-from afina.model.decoder import decoder_layers
+from afina.model.decoder import decoder_layers, decoder_of
 from afina.train import attention
 from afina.train.attention import Layout, documents_of
 from afina.train.last_layer import prune_last_layer, used_places
@@ -37,9 +37,11 @@ def prepare(model: PreTrainedModel, *, prune: bool = True, compiled: bool = Fals
     own = attention_name(model)
     wanted = _tried_alone(model)
     attention.register()
+    difference = _unknown_mask(model)
     try:
-        model.set_attn_implementation(attention.NAME)
-        difference = _difference(model, wanted)
+        if difference is None:
+            model.set_attn_implementation(attention.NAME)
+            difference = _difference(model, wanted)
     except (TypeError, ValueError, RuntimeError) as error:
         difference = str(error).splitlines()[0]
     if difference is not None:
@@ -59,6 +61,13 @@ def prepare(model: PreTrainedModel, *, prune: bool = True, compiled: bool = Fals
     for layer in layers[:-1] if compiled else []:  # the last one is left half-way, which a compiled layer cannot be
         layer.compile(dynamic=True)
     return remarks
+
+
+def _unknown_mask(model: PreTrainedModel) -> str | None:
+    """In words, what the family's attention may not see and packed attention would; two short rows would not show it."""
+    if "chunked_attention" in (getattr(model.config.get_text_config(), "layer_types", None) or ()):
+        return _("its attention sees chunks of tokens")
+    return None
 
 
 def attention_name(model: PreTrainedModel) -> str:
@@ -125,7 +134,7 @@ def _hidden(model: PreTrainedModel, batch: Packed) -> tuple[Tensor, Tensor]:
     device = model.device
     documents = documents_of(batch)
     used = used_places(documents, batch.inputs, device)
-    hidden = model.get_decoder()(
+    hidden = decoder_of(model)(
         input_ids=torch.tensor(batch.ids, device=device)[None],  # (1, T)
         position_ids=torch.tensor(batch.positions, device=device)[None],
         use_cache=False,
@@ -142,7 +151,7 @@ def _hidden_alone(model: PreTrainedModel, row: Row) -> Tensor:
     """The same of one row by itself in the family's own attention."""
     batch = pack([row])
     ids = torch.tensor(batch.ids, device=model.device)[None]
-    hidden: Tensor = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
+    hidden: Tensor = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state[0]
     return hidden.index_select(0, torch.tensor(batch.inputs, device=model.device))
 
 
