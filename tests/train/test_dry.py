@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from afina.model.lora import target_names
 from afina.recipe.recipe import Adapter
+from afina.train import loss
 from afina.train.dry import Batch, Setup, dry_run, parameters_of, run_layers
 from afina.train.saving import Saving
 from bench import plan as bench
@@ -48,6 +50,15 @@ def test_the_peak_is_what_a_real_training_holds() -> None:
     alive = dry_run(bench.setup_of(case), bench.batch_of(case), Saving(case.checkpointing), look=False).worst.peak
     resident = bench.measured_apart(len(bench.CASES), bench.ONE_THREAD | bench.GIVEN_BACK)
     assert alive == pytest.approx(resident, rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_few_chunks_of_the_loss_stand_for_all(method: Literal["lora", "full"], monkeypatch: pytest.MonkeyPatch) -> None:
+    setup, batch = setup_of("llama", 2, "cpu", method=method), Batch(400, 200, 300)
+    monkeypatch.setitem(loss.CHUNK_BYTES, "cpu", 4 * 300 * 20)  # 15 chunks
+    found = dry_run(setup, batch, Saving())
+    monkeypatch.setattr(loss, "DRY_CHUNKS", 100)
+    assert dry_run(setup, batch, Saving()) == found
 
 
 @pytest.mark.parametrize("quantize", ["int8", "nf4"])

@@ -140,6 +140,7 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
         recorder.begin("forward", "activations")
         before = live.flops
         total = packed_loss(model, packed)
+        live.flops += _flops_left_out(setup, batch)
         forward_flops = live.flops - before
         total.backward()
         flops = live.flops - before
@@ -154,6 +155,14 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
                 packed_loss(model, packed)
         recorder.end()
     return Dry(recorder.parts, forward_flops, flops)
+
+
+def _flops_left_out(setup: Setup, batch: Batch) -> int:
+    """Those of the loss's chunks that a dry run does not make: logits, their gradient, and that of a trained output layer."""
+    config = setup.config.get_text_config()
+    rows = batch.trained - loss.DRY_CHUNKS * loss.chunk_rows("cpu", config.vocab_size)
+    products = 3 if setup.adapter.method == "full" else 2
+    return products * 2 * int(config.vocab_size * config.hidden_size) * max(0, rows)
 
 
 class _Recorder:

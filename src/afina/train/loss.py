@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from transformers import PreTrainedModel
 
 # float32 logits held at once: on a CPU about what its last cache holds, on a GPU enough rows to keep it busy (128 of 128,000
 # words); some copies of them are there for a moment, which decides whether an 8B model fits on a card of 8 GiB
 CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 64 * 2**20}
+
+DRY_CHUNKS = 3  # as many are enough for a dry run: one chunk takes what the other does, and long rows have thousands
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,11 @@ def summed_loss(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     return total
 
 
+def chunk_rows(device: str, words: int) -> int:
+    """How many rows' logits over so many words are held at once."""
+    return max(16, CHUNK_BYTES[device] // (4 * words))
+
+
 class _SummedCrossEntropy(torch.autograd.Function):
     """The gradients of ``hidden``, and of an output layer that is trained, are made in the forward pass, chunk by chunk, while
     the logits are there.
@@ -61,12 +69,13 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, targets: Tensor) -> Tensor:
-        rows = max(16, CHUNK_BYTES[hidden.device.type] // (4 * weight.shape[0]))
+        rows = chunk_rows(hidden.device.type, weight.shape[0])
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for start in range(0, hidden.shape[0], rows):
+        end = min(hidden.shape[0], DRY_CHUNKS * rows) if isinstance(hidden, FakeTensor) else hidden.shape[0]
+        for start in range(0, end, rows):
             part, wanted = hidden[start : start + rows], targets[start : start + rows]
             logits = head.logits(part)  # (rows, V)
             log_probability = logits.log_softmax(1)
