@@ -18,7 +18,7 @@ from afina.model.shape import read_shape
 from afina.recipe.recipe import Recipe, Train
 from afina.stages.prepare import NAME as PREPARE
 from afina.train.dry import TRAINED, Setup, parameters_of
-from afina.train.plan import Plan, Wishes, context_needs, longest_context, make_plan, require_fit
+from afina.train.plan import ContextNeeds, Plan, Wishes, longest_context, make_plan, require_fit
 from afina.train.saving import Saving
 from afina.train.sizes import Rows, sizes_of
 from afina.train.target import Target, found_target, named_gpu
@@ -75,7 +75,7 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) 
         by_category=chosen.by_category,
         ram_bytes=chosen.ram_bytes,
         disk_bytes=5 * trained_bytes,
-        max_context_tokens=longest_context(context_needs(setup, target), target.free_bytes),
+        max_context_tokens=longest_context(ContextNeeds(setup, target), target.free_bytes),
         base_context_tokens=int(setup.config.max_position_embeddings),
         choices=found.choices,
         seconds_per_step=found.seconds_per_step,
@@ -169,5 +169,6 @@ def _choose(recipe: Recipe, rows: Rows) -> dict[str, object]:
 def context_row(base: str, recipe: Recipe, sizes: tuple[int, ...] = CARD_SIZES) -> tuple[int, ...]:
     """The longest context on cards of so many GiB, for one shape and the recipe's adapter."""
     setup, first = situation(recipe.model_copy(update={"base": base}), f"{sizes[0]}GiB")
-    needed = context_needs(setup, first)
-    return tuple(longest_context(needed, named_gpu(f"{size}GiB").free_bytes) for size in sizes)
+    needs = ContextNeeds(setup, first)
+    found = {size: longest_context(needs, named_gpu(f"{size}GiB").free_bytes) for size in sorted(sizes, reverse=True)}
+    return tuple(found[size] for size in sizes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 from afina.core.errors import ResourceError
 from afina.core.translation import _
@@ -23,7 +23,8 @@ from afina.train.storages import RAM
 from afina.train.target import COPY_BYTES_A_SECOND, Target
 
 _GRAIN = 256  # tokens: what a longest context is rounded down to
-_PROBES = (1024, 8192, 32768)  # tokens; below the first no context is told
+SHORTEST = 1024  # tokens: no shorter context is told
+_PROBES = (8192, 32768)  # tokens: where a longest context is looked for first
 # Seconds in which Python hands a GPU one decoder layer's kernels, forward and backward: measured with NF4 on an H100's host,
 # where micro-batches of 2,048 and 4,096 tokens took the same time (bench/results/plan-cuda.json). A slower GPU never notices.
 LAUNCH_S = 0.0134
@@ -182,38 +183,60 @@ def leanest(target: Target, tokens: int) -> Saving:
     return Saving("offload" if target.kind == "cuda" else "full", mlp_tile(tokens))
 
 
-def context_needs(setup: Setup, target: Target) -> Callable[[int], int]:
-    """Needed bytes of one row of so many tokens, all of them trained, in the leanest way; each is run dry once."""
+class ContextNeeds:
+    """Needed bytes of one row of so many tokens, all of them trained, in the leanest way; ``known`` are those run dry so far."""
 
-    @cache
-    def needed(tokens: int) -> int:
-        return _rung(setup, target, Batch(tokens, tokens, tokens - 1), tokens, leanest(target, tokens), None).needed_bytes
+    def __init__(self, setup: Setup, target: Target) -> None:
+        self._setup, self._target = setup, target
+        self.known: dict[int, int] = {}
 
-    return needed
+    def __call__(self, tokens: int) -> int:
+        if tokens not in self.known:
+            way = leanest(self._target, tokens)
+            rung = _rung(self._setup, self._target, Batch(tokens, tokens, tokens - 1), tokens, way, None)
+            self.known[tokens] = rung.needed_bytes
+        return self.known[tokens]
 
 
-def longest_context(needed: Callable[[int], int], free_bytes: int) -> int:
-    """Tokens of the longest single row that fits; 0 where not even the first probe does.
+def longest_context(needs: ContextNeeds, free_bytes: int) -> int:
+    """Tokens of the longest single row that fits; 0 where not even SHORTEST do. Several sizes take the least time largest first.
 
     The peak is that of the part that needs most, each of which grows along a line: so it bends upwards only, and between two
     places that were run dry it lies below the line through them. What is told lies between two such places, or was run dry.
     """
-    first, *later = _PROBES
-    if needed(first) > free_bytes:
-        return 0
-    low = first
-    for high in later:
-        if needed(high) > free_bytes:
-            return _on_line(needed, low, high, free_bytes)
-        low = high
-    high = _on_line(needed, later[-2], later[-1], free_bytes)
-    return high if needed(high) <= free_bytes else _on_line(needed, low, high, free_bytes)
+    if needs(_PROBES[0]) > free_bytes:
+        return 0 if needs(SHORTEST) > free_bytes else _on_line(needs, SHORTEST, _PROBES[0], free_bytes)
+    if all(needed <= free_bytes for needed in needs.known.values()):
+        for probe in _PROBES[1:]:
+            needs(probe)
+    for _attempt in range(3):
+        if (guess := _beyond_known(needs, free_bytes)) is None:
+            break
+        if needs(guess) > free_bytes:  # it bends once more
+            needs(_between(needs, free_bytes))
+    return _between(needs, free_bytes)
 
 
-def _on_line(needed: Callable[[int], int], low: int, high: int, free_bytes: int) -> int:
+def _beyond_known(needs: ContextNeeds, free_bytes: int) -> int | None:
+    """Where the line through the last two known places leads to, if all fit and that is more than a little further on."""
+    if any(needed > free_bytes for needed in needs.known.values()):
+        return None
+    before, last = sorted(needs.known)[-2:]
+    guess = _on_line(needs, before, last, free_bytes)
+    return guess if guess > 1.02 * last else None
+
+
+def _between(needs: ContextNeeds, free_bytes: int) -> int:
+    """On the line from the last known place that fits to the first that does not; that place where all fit."""
+    fitting = max(tokens for tokens, needed in needs.known.items() if needed <= free_bytes)
+    beyond = [tokens for tokens, needed in needs.known.items() if needed > free_bytes]
+    return _on_line(needs, fitting, min(beyond), free_bytes) if beyond else fitting
+
+
+def _on_line(needs: ContextNeeds, low: int, high: int, free_bytes: int) -> int:
     """Where the line through ``low`` and ``high`` meets ``free_bytes``, rounded down."""
-    slope = (needed(high) - needed(low)) / (high - low)
-    return int(low + (free_bytes - needed(low)) / slope) // _GRAIN * _GRAIN
+    slope = (needs(high) - needs(low)) / (high - low)
+    return int(low + (free_bytes - needs(low)) / slope) // _GRAIN * _GRAIN
 
 
 def require_fit(plan: Plan, longest_that_fits: int | None = None) -> None:
