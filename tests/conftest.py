@@ -23,6 +23,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny: a second thread only
 hypothesis.settings.register_profile("afina", deadline=None)
 hypothesis.settings.load_profile("afina")
 
+STARTING_S = 20.0  # what a server may take to answer
 WORKER_BYTES = 3 * GIB  # a worker takes up to 1.7, and the processes that its tests start
 LONGEST = ("e2e", "train", "stages", "export")  # folders, those whose files take longest first
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -67,14 +68,19 @@ def real_ollama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ollama]:
     with subprocess.Popen([program, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             started = Ollama(f"http://{host}")
-            for _attempt in range(100):
-                try:
-                    started.version()
-                    break
-                except ServiceError:
-                    time.sleep(0.2)  # it is being started, and tells nobody when it is ready
-            else:
-                pytest.fail(f"{program} serve did not answer at {host} within 20 seconds")
+            deadline = time.monotonic() + STARTING_S
+            while not _answers(started):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"{program} serve did not answer at {host}: look at what it prints when you start it by hand")
+                time.sleep(0.2)  # nobody is told when it is ready
             yield started
         finally:
             server.terminate()
+
+
+def _answers(server: Ollama) -> bool:
+    try:
+        server.version()
+    except ServiceError:
+        return False
+    return True

@@ -12,7 +12,8 @@ import torch
 
 def is_repeatable(kind: str, checkpointing: str) -> bool:
     """Whether a training on such a device adds up in a fixed order. ``offload`` on CUDA does not: it is there for lack of memory,
-    and the fixed order takes more of it (``flash_parts``)."""
+    and the fixed order takes more of it (``flash_parts``).
+    """
     return kind != "cuda" or checkpointing != "offload"
 
 
