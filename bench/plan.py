@@ -24,18 +24,21 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import transformers
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from afina.core import hardware
 from afina.core.files import read_json, write_json
 from afina.core.run import versions
 from afina.core.units import GIB
+from afina.data.pack import Packed
 from afina.model.decoder import decoder_layers
 from afina.model.lora import add_lora, lora_layers, quantize_linear, trained_parameters
 from afina.model.shape import read_shape
@@ -204,10 +207,24 @@ def train_two_steps(case: Case) -> None:
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # begins VmHWM anew
     for _step in range(2):
-        packed_loss(model, batch).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        one_step(model, parameters, optimizer, batch, case.checkpointing)
+
+
+def one_step(
+    model: PreTrainedModel,
+    parameters: Sequence[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    batch: Packed,
+    checkpointing: Checkpointing,
+) -> tuple[float, float]:
+    """Loss a trained token and the gradients' norm."""
+    with repeatable(model.device, checkpointing):
+        loss = packed_loss(model, batch) / len(batch.targets)
+        loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item(), float(norm)
 
 
 # ── on a GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,14 +290,10 @@ def steps_on_gpu(model: PreTrainedModel, case: GpuCase) -> dict[str, Any]:
     try:
         for _step in range(2):
             start = time.perf_counter()
-            with repeatable(model.device, case.checkpointing):
-                loss = packed_loss(model, batch)
-                (loss / len(batch.targets)).backward()
-            losses.append(loss.item() / len(batch.targets))
-            norms.append(float(torch.nn.utils.clip_grad_norm_(parameters, 1.0)))
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            loss, norm = one_step(model, parameters, optimizer, batch, case.checkpointing)
             torch.cuda.synchronize()
+            losses.append(loss)
+            norms.append(norm)
             seconds.append(round(time.perf_counter() - start, 3))
     except torch.OutOfMemoryError as error:
         return {"out_of_memory": str(error).splitlines()[0]}
