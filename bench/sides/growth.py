@@ -25,7 +25,7 @@ SIDE = Path(__file__).parent / "afina_train.py"
 STEPS = 3  # after the first
 SETTINGS: dict[str, dict[str, Any]] = {
     "afina": {"micro_tokens": 8192},
-    "afina, leanest": {"micro_tokens": 16, "checkpointing": True},  # a row alone
+    "afina, leanest": {"micro_tokens": 16, "checkpointing": "full"},  # a row alone
 }
 
 
@@ -53,7 +53,7 @@ def points() -> Iterator[tuple[str, Point]]:
 
 def grow(results: Path, cache: Path, tell: Callable[[str], None]) -> None:
     """Measures all points; writes growth.json and growth.svg into ``results``."""
-    measured: dict[Point, dict[str, dict[str, float]]] = {}
+    measured: dict[Point, dict[str, dict[str, Any]]] = {}
     rows = []
     for axis, point in points():
         if point not in measured:
@@ -74,8 +74,8 @@ def grow(results: Path, cache: Path, tell: Callable[[str], None]) -> None:
     tell(f"see {results / 'growth.svg'}")
 
 
-def measure(point: Point, cache: Path) -> dict[str, dict[str, float]]:
-    """Seconds (median), GiB at most, and the share of the machine that others used, for each of SETTINGS."""
+def measure(point: Point, cache: Path) -> dict[str, dict[str, Any]]:
+    """For each of SETTINGS: seconds (median), GiB at most, the share that others used of the machine, what the steps came to."""
     config = {**WORKLOADS["a"].config, "num_hidden_layers": point.layers, "max_position_embeddings": 8192}
     found = {}
     with tempfile.TemporaryDirectory(prefix="afina-bench-") as place:
@@ -102,6 +102,8 @@ def measure(point: Point, cache: Path) -> dict[str, dict[str, float]]:
                 "seconds": round(statistics.median(step.seconds for step in steps), 4),
                 "peak_gib": round(steps[-1].peak_bytes / 2**30, 3),
                 "foreign": round(statistics.mean(step.foreign for step in steps), 3),
+                "losses": [round(step.loss, 4) for step in steps],
+                "gradient_norm": round(steps[-1].gradient_norm, 4),
             }
     return found
 

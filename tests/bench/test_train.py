@@ -14,7 +14,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.sides import contest, work
+from bench.sides import contest, growth, work
 from bench.sides.contest import Contender, FailedError, Step, counted, largest_differences, step_seconds
 from bench.sides.flops import Shape, needed_flops
 from bench.train import AFINA, Counts, Found, Side, losses_agree, ours, peers_on_cpu, report, summary
@@ -171,3 +171,14 @@ def test_the_load_of_others_is_the_machine_less_the_contender(tmp_path: Path, mo
     contender = Contender([sys.executable, program], {}, tmp_path / "log.txt")
     assert contender.take_turn().foreign == pytest.approx(1.0, abs=0.1)
     contender.end()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_point_of_the_growth_is_measured_each_way(tmp_path: Path) -> None:
+    found = growth.measure(growth.Point(tokens=64, layers=2, rank=4), tmp_path)
+    assert found.keys() == growth.SETTINGS.keys()
+    for one in found.values():
+        assert one["seconds"] > 0 < one["peak_gib"]
+        assert len(one["losses"]) == growth.STEPS
+        assert one["gradient_norm"] > 0
