@@ -196,8 +196,8 @@ def _losses(contender: Contender, load: Load, task: Task, events: Events) -> lis
 def answer_all(contender: Contender, load: Load, task: Task, events: Events) -> list[Answer]:
     """An answer to each question; those of a batch are kept as soon as they are there."""
     asked = task.given[contender.way].asked
-    answers = known_answers(contender, task)
     keys = _answer_keys(contender, task)
+    answers = _known(keys, task)
     missing = [place for place in range(len(asked)) if place not in answers]
     title_of = _("{contender}: answers").format(contender=title(contender.name))
     tell = _progress(task, events, title_of, len(asked), _("answers"))
@@ -221,9 +221,11 @@ def answer_all(contender: Contender, load: Load, task: Task, events: Events) -> 
 
 def known_answers(contender: Contender, task: Task) -> dict[int, Answer]:
     """The answers that the contender gave before, by the place of their question."""
-    if task.kept is None:
-        return {}
-    found = {place: task.kept.answer(key) for place, key in enumerate(_answer_keys(contender, task))}
+    return _known(_answer_keys(contender, task), task)
+
+
+def _known(keys: Sequence[str], task: Task) -> dict[int, Answer]:
+    found = {place: task.kept.answer(key) for place, key in enumerate(keys)} if task.kept is not None else {}
     return {place: answer for place, answer in found.items() if answer is not None}
 
 
