@@ -1,9 +1,9 @@
 """Trains again and again and kills itself at random moments, as a program: what tests/train/test_killed.py starts.
 
-    python -m tests.fakes.killed_trainings BASE FOLDER KILLS SEED lora|full [cuda]
+    python -m tests.fakes.killed_trainings BASE FOLDER KILLS SEED lora|full|compiled [cuda]
 
-Each training runs in a process of its own: forked here, where torch is loaded already, or for CUDA, which does not stand a fork,
-started anew and killed after the time that it takes to start. The last line of the output is JSON:
+Each training runs in a process of its own: forked here, where torch is loaded already; where that cannot stand a fork (CUDA, the
+compiler's own processes), started anew and killed once it is at work. The last line of the output is JSON:
 ``kills`` that hit a training at work, ``finished`` trainings, how many of these were ``equal`` bit for bit to the one that was
 left alone, and ``resumed``, how many started from a checkpoint.
 """
@@ -32,17 +32,19 @@ def main(base: Path, folder: Path, wanted: int, seed: int, method: str, device: 
     if device == "cuda":
         half = {"dtype": torch.bfloat16, "adapter": ADAPTER.model_copy(update={"quantize": "nf4"})}
         settings |= {"device": torch.device(device), "save_every": 4, "epochs": 40, "neftune": 0.0, "evaluate_every": 20, **half}
-    started = time.monotonic()
-    assert not run_and_kill(base, folder / "alone", None, settings)
-    seconds = time.monotonic() - started
+    if method == "compiled":
+        settings["compiled"] = True
+    killed, seconds = run_and_kill(base, folder / "alone", None, settings)
+    assert not killed
     alone = weights_of(folder / "alone")
     kills = finished = equal = resumed = 0
     while kills < wanted or finished == 0:
         place = folder / f"round-{finished}"
         while True:
             resumed += any(place.glob("checkpoints/step-*"))
-            after = dice.uniform(0.5 * seconds if device == "cuda" else 0, seconds) if kills < wanted else None
-            if not run_and_kill(base, place, after, settings):
+            after = dice.uniform(0, seconds) if kills < wanted else None
+            killed, _seconds = run_and_kill(base, place, after, settings)
+            if not killed:
                 break
             kills += 1
         finished += 1
@@ -51,11 +53,12 @@ def main(base: Path, folder: Path, wanted: int, seed: int, method: str, device: 
     print(json.dumps({"kills": kills, "finished": finished, "equal": equal, "resumed": resumed}))
 
 
-def run_and_kill(base: Path, folder: Path, after: float | None, settings: dict[str, Any]) -> bool:
-    """Whether the training was killed ``after`` these seconds; False where it came to its end."""
+def run_and_kill(base: Path, folder: Path, after: float | None, settings: dict[str, Any]) -> tuple[bool, float]:
+    """Whether the training was killed ``after`` these seconds, and how many it worked; False where it came to its end."""
     sys.stdout.flush()
-    if "device" in settings:
+    if {"device", "compiled"} & settings.keys():
         return start_and_kill(base, folder, after, settings)
+    started = time.monotonic()
     process = os.fork()
     if process == 0:
         run_training(base, folder, **settings)
@@ -65,18 +68,26 @@ def run_and_kill(base: Path, folder: Path, after: float | None, settings: dict[s
         os.kill(process, signal.SIGKILL)  # a finished child waits for us: its number is still its own
     _process, status = os.waitpid(process, 0)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    return os.WIFSIGNALED(status), time.monotonic() - started
 
 
-def start_and_kill(base: Path, folder: Path, after: float | None, settings: dict[str, Any]) -> bool:
-    """The same by a new Python."""
+def start_and_kill(base: Path, folder: Path, after: float | None, settings: dict[str, Any]) -> tuple[bool, float]:
+    """The same by a new Python. Its work begins with its first checkpoint: to start, and to compile, takes it far longer."""
+
+    def checkpoints() -> set[Path]:
+        return set(folder.glob("checkpoints/step-*"))
+
+    before = checkpoints()
     child = multiprocessing.get_context("spawn").Process(target=run_training, args=(base, folder), kwargs=settings)
     child.start()
+    while child.is_alive() and checkpoints() <= before:
+        time.sleep(0.005)
+    started = time.monotonic()
     child.join(after)
     child.kill()
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL)
-    return child.exitcode != 0
+    return child.exitcode != 0, time.monotonic() - started
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def run_training(
     saving: Saving | None = None,
     ranks: Ranks = ALONE,
     device: torch.device = CPU,
+    compiled: bool = False,
     **changes: Any,
 ) -> loop.Trained:
     """Trains in ``folder``, with other ``ranks`` that do the same; ``changes`` are settings of ``train`` other than SETTINGS."""
@@ -73,7 +74,7 @@ def run_training(
         if ranks.sharded:
             shard(model, ranks, device)
         trainee = adapter_on(model, adapter, "base", ranks)
-    assert step.prepare(model) == []
+    assert step.prepare(model, compiled=compiled) == []
     apply_saving(model, saving or Saving())
     seen = made_up_rows(24) if rows is None else rows
     held_out = made_up_rows(6, seed=1) if val_rows is None else val_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,17 @@ import pytest
 
 from tests.fakes.models import write_model
 
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="there is no C++ compiler")
+
 
 @pytest.mark.parametrize(
     ("kills", "method"),
-    [(3, "lora"), pytest.param(40, "lora", marks=pytest.mark.slow), pytest.param(12, "full", marks=pytest.mark.slow)],
+    [
+        (3, "lora"),
+        pytest.param(40, "lora", marks=pytest.mark.slow),
+        pytest.param(12, "full", marks=pytest.mark.slow),
+        pytest.param(3, "compiled", marks=[pytest.mark.slow, pytest.mark.timeout(1800), needs_compiler]),
+    ],
 )
 def test_a_training_killed_at_random_moments_ends_with_the_same_weights(kills: int, method: str, tmp_path: Path) -> None:
     base = write_model(tmp_path / "base")
