@@ -69,7 +69,7 @@ def _file_facts(proof: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return (
         (_("file"), proof["file"]),
         (_("size"), format_bytes(proof["bytes"])),
-        (_("numbers: the largest error of a matrix"), f"{export['worst_error']:.2%}"),
+        (_("numbers: the largest error of a matrix"), f"{100 * export['worst_error']:.2f} %"),
         (_("reading: held-out examples cut into the tokens of training"), f"{export['conversations']:,}"),
         (_("of these, with unusual blanks or accents"), f"{export['untidy']:,}"),
         (
