@@ -120,7 +120,7 @@ def _kinds(page: ComparePage) -> Markup:
 
 
 def _over(page: ComparePage) -> Markup:
-    legend = element("p", [[key(mark), element("span", title)] for mark, title in page.contenders], class_="legend")
+    legend = element("p", [element("span", key(mark), title, class_="who") for mark, title in page.contenders], class_="legend")
     figures = [
         element(
             "figure",

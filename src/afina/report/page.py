@@ -170,7 +170,7 @@ def _result(page: Page) -> Markup:
 
 def contenders_table(contenders: Sequence[tuple[str, str]], measures: Sequence[Measure], costs: Sequence[Cost]) -> Markup:
     """The legend of the contenders (mark and title) and a table with a line for each measure and cost."""
-    legend = element("p", [[key(mark), element("span", title)] for mark, title in contenders], class_="legend")
+    legend = element("p", [element("span", key(mark), title, class_="who") for mark, title in contenders], class_="legend")
     titles = [title for _mark, title in contenders]
     of_two = len(titles) == 2
     header = element(
