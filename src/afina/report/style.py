@@ -103,7 +103,7 @@ svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; st
 .drawn svg { width: 100%; height: auto; }
 .drawn .narrow { display: none; }
 .drawn .legend span { display: inline-flex; align-items: center; gap: .5rem; }
-.swatch { display: inline-block; width: 1.4rem; height: 0; border-top: 1.5px solid var(--base); }
+.swatch { display: inline-block; flex: none; width: 1.4rem; height: 0; border-top: 1.5px solid var(--base); }
 .swatch.validation { border-top: 2.5px solid var(--tuned); }
 .swatch.best { width: .8rem; height: .8rem; border: 2px solid var(--tuned); border-radius: 50%; }
 

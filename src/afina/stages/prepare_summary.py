@@ -248,9 +248,12 @@ def _cut(text: str, most: int) -> str:
 def _next_steps(name: str, count: int, found: Sequence[Found], groups: Sequence[Kind]) -> Iterator[str]:
     """What a person would do now, the most urgent first."""
     names = {one.check: one for one in found}
-    if errors := [one for one in found if one.severity == "error" and one.action != "fix"]:
-        yield _("look at the rows under {checks}: they can harm a model or a person").format(
-            checks=", ".join(one.check for one in errors)
+    errors = [one for one in found if one.severity == "error"]
+    if kept := [one.check for one in errors if one.action not in ("fix", "drop")]:
+        yield _("look at the rows under {checks}: they can harm a model or a person").format(checks=", ".join(kept))
+    if left_out := [one.check for one in errors if one.action == "drop"]:
+        yield _("look at the rows under {checks}, which were left out: mend those that you need").format(
+            checks=", ".join(left_out)
         )
     if any(check in names and names[check].action == "warn" for check in PERSONAL):
         yield _("replace personal data and keys: {setting}").format(setting="`--set data.redact=true`")
