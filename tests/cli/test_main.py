@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +171,20 @@ def test_a_bug_of_ours_is_one_line_with_the_saved_traceback(
     saved = Path(told.split(" with ")[-1].strip())
     assert "broken" in saved.read_text()
     saved.unlink()
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "Read-only file system")])
+def test_a_full_or_read_only_disk_is_no_bug(
+    number: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pins a `prepare` on a full disk, where pyarrow's error came out as a bug of ours."""
+
+    def refused(_args: object) -> int:
+        raise OSError(number, os.strerror(number), "/some/rows.arrow")
+
+    monkeypatch.setattr("afina.cli.doctor.run", refused)
+    assert cli.main(["doctor"]) == 4
+    assert f"error: /some/rows.arrow: {told}\n" in capsys.readouterr().err
 
 
 def test_new_writes_a_recipe_that_runs_and_never_over_another(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
 import os
 import re
@@ -36,7 +37,8 @@ from afina.cli import (
     serve,
     train,
 )
-from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError
+from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError, ResourceError
+from afina.core.files import FULL_DISK
 from afina.core.interrupt import was_interrupted
 from afina.core.threads import let_threads_sleep
 from afina.core.translation import _
@@ -59,6 +61,9 @@ COMMANDS = (
     run,
     report,
 )  # in the order of work
+
+
+NO_ROOM_OR_RIGHT = (*FULL_DISK, errno.EACCES, errno.EPERM, errno.EROFS)  # of the system, and not our bugs
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -162,11 +167,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in NO_ROOM_OR_RIGHT:
+            print(_bug_text(error), file=sys.stderr)
+            return BUG_EXIT_CODE
+        refused = _refused(error)
+        _print_error(refused, wants_json)
+        return refused.exit_code
     except Exception as error:  # noqa: BLE001  # anything else is our bug: one line for the user, all of it for us
         if was_interrupted(error):
             return _stopped()
         print(_bug_text(error), file=sys.stderr)
         return BUG_EXIT_CODE
+
+
+def _refused(error: OSError) -> ResourceError:
+    """What the system would not write or read, where no stage has said it more exactly."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in FULL_DISK:
+        return ResourceError(where + _("the disk is full"), fix=_("free some space there; then the same command goes on"))
+    return ResourceError(
+        where + (error.strerror or str(error)), fix=_("give yourself the right to it, or choose another place with --runs FOLDER")
+    )
 
 
 def _stopped() -> int:
