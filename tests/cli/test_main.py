@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from afina.cli import main as cli
 from afina.core.run import RunFolder
+from afina.recipe.recipe import Recipe
 
 
 def test_help_names_every_command_and_loads_nothing_heavy() -> None:
@@ -108,6 +111,52 @@ def test_an_unknown_flag_ends_with_2_like_all_mistakes(capsys: pytest.CaptureFix
     assert "what to do: see: afina" in told
 
 
+def test_a_misspelt_word_is_guessed(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, meant, command in (
+        (["preprae"], "; did you mean 'prepare'?", "afina --help"),
+        (["prepare", "x", "--shwo", "3"], "; did you mean '--show'?", "afina prepare --help"),
+        (["new", "x", "--example", "fr"], "; here one can write: es, en", "afina new --help"),
+    ):
+        assert cli.main(words) == 2
+        told = capsys.readouterr().err
+        assert meant in told
+        assert f"what to do: see: {command}" in told
+
+
+def test_argparse_speaks_spanish_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFINA_LANG", "es")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    told = capsys.readouterr().out
+    assert told.startswith("uso: afina train")
+    assert "muestra esta ayuda y termina" in told
+    for words, what in (
+        (["new"], "faltan argumentos: name"),
+        (["prepare", "x", "--show", "y"], "--show es 'y'; debería ser un número entero"),
+        (["prepare", "x", "--set"], "--set necesita un valor"),
+        (["prepare", "x", "--fast"], "argumentos desconocidos: --fast"),
+    ):
+        assert cli.main(words) == 2
+        assert what in capsys.readouterr().err
+
+
+def test_examples_in_the_place_of_a_recipe_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "my rows.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n')
+    assert cli.main(["prepare", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert "holds examples, and a recipe is wanted here" in told
+    assert f"afina new my-model '{path}'" in told
+
+
+def test_a_place_for_runs_that_cannot_be_written_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 20)
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\ndata: {examples: [a.jsonl]}\n")
+    assert cli.main(["prepare", str(path), "--runs", str(tmp_path / "a.jsonl")]) == 4
+    assert "nothing can be written into" in capsys.readouterr().err
+
+
 def test_a_bug_of_ours_is_one_line_with_the_saved_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,17 +173,45 @@ def test_a_bug_of_ours_is_one_line_with_the_saved_traceback(
     saved.unlink()
 
 
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "Read-only file system")])
+def test_a_full_or_read_only_disk_is_no_bug(
+    number: int, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pins a `prepare` on a full disk, where pyarrow's error came out as a bug of ours."""
+
+    def refused(_args: object) -> int:
+        raise OSError(number, os.strerror(number), "/some/rows.arrow")
+
+    monkeypatch.setattr("afina.cli.doctor.run", refused)
+    assert cli.main(["doctor"]) == 4
+    assert f"error: /some/rows.arrow: {told}\n" in capsys.readouterr().err
+
+
 def test_new_writes_a_recipe_that_runs_and_never_over_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["new", "soporte", "rows.csv"]) == 0
-    assert "next: afina run recipe.yaml" in capsys.readouterr().err
+    assert "next: afina prepare recipe.yaml" in capsys.readouterr().err
     assert cli.main(["new", "soporte"]) == 2
     assert "recipe.yaml is there already" in capsys.readouterr().err
     assert cli.main(["new", "Sopórte", "--output", "other.yaml"]) == 2
     assert cli.main(["prepare", "recipe.yaml"]) == 3
     assert "rows.csv" in capsys.readouterr().err
+
+
+def test_new_names_the_examples_as_seen_from_the_recipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    assert cli.main(["new", "soporte", "rows.jsonl", "none.csv", "--output", "the recipes/recipe.yaml"]) == 0
+    told = capsys.readouterr().err
+    assert "none.csv is not there yet" in told
+    assert "rows.jsonl is not there" not in told
+    assert "next: afina prepare 'the recipes/recipe.yaml'" in told
+    written = Recipe.load(tmp_path / "the recipes" / "recipe.yaml", ())
+    assert Path(str(written.data.examples[0])).resolve() == tmp_path / "rows.jsonl"
 
 
 def test_ctrl_c_that_native_code_turned_into_another_error_is_no_bug(

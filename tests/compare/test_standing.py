@@ -36,6 +36,12 @@ def test_no_order_is_said_where_the_interval_holds_zero() -> None:
     assert f"about {one.needed} would be needed for one of 7.5 points, to see it 80 times in 100" in text
 
 
+def test_those_of_whom_the_same_is_to_be_said_are_named_together() -> None:
+    text = words(standing(prompt=outcomes(0), rag=outcomes(0), few_shot=outcomes(4), tuned=outcomes(0)))
+    assert text.count("no difference is shown") == 1
+    assert "between few-shot and base, RAG, tuned no difference is shown by 40 examples" in text
+
+
 def test_a_lower_loss_is_the_better_one() -> None:
     found = standing(LOSS, prompt=[3.0, 3.1, 2.9, 3.2, 3.0], tuned=[1.0, 1.1, 0.9, 1.0, 1.2])
     assert (found.best, found.behind) == ("tuned", ("prompt",))

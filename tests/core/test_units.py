@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from afina.core.units import GIB, KIB, MIB, format_bytes, format_count, format_duration, format_share
+from afina.core.units import GIB, KIB, MIB, format_bytes, format_count, format_duration, format_share, grouped, grouped_exactly
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,12 @@ def test_count(count: int, text: str) -> None:
 @pytest.mark.parametrize(("share", "text"), [(0.0, "0 %"), (1.0, "100 %"), (0.97, "97 %"), (0.997, "99.7 %"), (0.002, "0.2 %")])
 def test_a_share_is_all_or_none_only_where_it_is(share: float, text: str) -> None:
     assert format_share(share) == text
+
+
+def test_thousands_stand_apart_as_the_language_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pins that 2,255 examples read as two and a quarter in Spanish."""
+    assert (grouped(2255), grouped(-1_234_567), grouped_exactly(12_400.5)) == ("2,255", "-1,234,567", "12,400.5")
+    monkeypatch.setenv("AFINA_LANG", "es")
+    assert (grouped(2255), grouped(999), format_count(9999)) == ("2255", "999", "9999")
+    assert (grouped(106_173), grouped(-1_234_567)) == ("106\u202f173", "-1\u202f234\u202f567")
+    assert (grouped_exactly(0.5), grouped_exactly(2400.5), grouped_exactly(12_400.5)) == ("0.5", "2400.5", "12\u202f400.5")

@@ -52,6 +52,13 @@ def test_every_question_belongs_to_one_kind_and_the_shares_make_a_whole() -> Non
     assert all(1 <= len(kind.examples) <= 3 for kind in found)
 
 
+def test_an_example_that_is_long_ends_behind_a_whole_word_with_a_sign() -> None:
+    questions = [f"{question} {'and so on ' * 60}" for question in shop()[0]]
+    shown = [example for kind in kinds(questions, seed=7) for example in kind.examples]
+    assert shown
+    assert all(len(example) <= 300 and example.endswith((" and…", " so…", " on…")) for example in shown)
+
+
 def test_words_that_stand_in_every_question_name_no_kind() -> None:
     questions, _topics = shop()
     named = {word for kind in kinds(questions, seed=7) for word in kind.words}

@@ -192,7 +192,7 @@ def test_one_answer_that_outweighs_all_others_is_told_of(renderer: Renderer, tmp
         talk(row.messages[0].content, "Sí." if n % 3 else row.messages[1].content, n) for n, row in enumerate(different(60), 1)
     ]
     found, _store = made(renderer, tmp_path, rows)
-    assert [f.reason for f in found.findings if f.check == "unbalanced"] == ["its answer is that of 67% of all rows"]
+    assert [f.reason for f in found.findings if f.check == "unbalanced"] == ["its answer is that of 67 % of all rows"]
 
 
 def test_too_few_examples_end_the_run_and_few_are_told_of(renderer: Renderer, tmp_path: Path) -> None:

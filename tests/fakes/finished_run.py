@@ -99,7 +99,7 @@ def _prepare(run: RunFolder, _events: Events, examples: int, _contenders: Sequen
         "end_of_turn": "<|im_end|>",
     }
     run.finish("prepare", inputs={"examples": "1"}, result=result, seconds=0.84, outputs=[folder / "findings.jsonl"])
-    return 0.84, "240 to train on, 30 to choose by, 30 held out; 15,204 tokens, 40% of them trained; 19 rows left out"
+    return 0.84, "240 to train on, 30 to choose by, 30 held out; 15,204 tokens, 40 % of them trained; rows left out: 19"
 
 
 def _train(run: RunFolder, events: Events, _examples: int, _contenders: Sequence[str]) -> tuple[float, str]:

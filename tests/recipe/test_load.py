@@ -60,7 +60,20 @@ def test_three_mistakes_are_told_at_once_with_their_lines(tmp_path: Path) -> Non
         ("name: [x\n", "expected ',' or ']'"),
         ("- a\n", "holds no 'key: value' lines"),
         ("name: x\ndata: {examples: [a]}\ntrain: {max_tokens: many}\n", "train.max_tokens is 'many'"),
-        ("name: x\ndata: {examples: [a]}\ntrain: {learning_rate: .nan}\n", "train.learning_rate is nan"),
+        ("name: x\ndata: {examples: [a]}\ntrain: {learning_rate: .nan}\n", "train.learning_rate is nan; it should be a number"),
+        ("name: x\ndata: {examples: [a]}\ntrain: {learning_rate: .inf}\n", "it should be a finite number"),
+        ("name: x\ndata: {examples: [a], split: {val: 2}}\n", "data.split.val is 2; it should be less than 1"),
+        ("name: x\ndata: {examples: [a]}\ndeploy: {port: 99999999}\n", "it should be at most 65535"),
+        ("name: x\ndata: {examples: []}\n", "data.examples is []; it should not be empty"),
+        (
+            "name: x\ndata: {examples: [a]}\ncompare: {contenders: [promt]}\n",
+            "compare.contenders.0 is 'promt'; it should be prompt or prompt+",
+        ),
+        ("name: x\ndata: {examples: [a]}\nsystem: 2024-01-01\n", "system is 2024-01-01; it should be a text"),
+        ("name: x\ndata: {examples: [a]}\n? [a, b]\n: 3\n", "a key should be a word"),
+        ("name: x\ndata: {examples: [a]}\n1: 3\n", "unknown key '1'"),
+        ("name: x\ndata:\n\texamples: [a]\n", "a tab stands there"),
+        ("name: x\ndata: {examples: [a]}\nsystem: " + "[" * 3000, "too many brackets"),
     ],
 )
 def test_each_mistake_says_what_and_where(text: str, message: str, tmp_path: Path) -> None:
@@ -69,6 +82,27 @@ def test_each_mistake_says_what_and_where(text: str, message: str, tmp_path: Pat
     assert message in caught.value.what
     assert "recipe.yaml" in caught.value.what
     assert caught.value.fix
+
+
+def test_a_value_of_set_that_is_no_yaml_is_no_bug(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: x\ndata: {examples: [a]}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, ("train.epochs=[", "train.seed=@3"))
+    first, second = caught.value.what.splitlines()
+    assert first.startswith("--set train.epochs=[: the value is not YAML")
+    assert second.startswith("--set train.seed=@3: the value is not YAML")
+
+
+def test_mistakes_are_told_in_the_order_of_the_lines_and_in_spanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFINA_LANG", "es")
+    path = write(tmp_path, "name: x\ntrain: {seed: -1}\nadapter: {rank: 0}\ndata: {examples: [a], split: {test: 1.0}}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert caught.value.what.splitlines() == [
+        f"{path}:2: train.seed es -1; debería ser 0 como mínimo",
+        f"{path}:3: adapter.rank es 0; debería ser 1 como mínimo",
+        f"{path}:4: data.split.test es 1.0; debería ser menor que 1",
+    ]
 
 
 def test_a_recipe_that_is_not_there_or_not_text_says_so(tmp_path: Path) -> None:

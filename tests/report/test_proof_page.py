@@ -78,7 +78,7 @@ def test_every_case_stands_there_with_text_tokens_and_likelihood(shown: str) -> 
     text = read(shown).text
     for known in (
         "one question", "blanks before and behind", "tools", "Ollama refuses: no room", "0.0021",
-        "at most 0.01", "✓ the same", "✗ another one", "not told", "not asked", "from character 15 on", "384", "64", "1.23%",
+        "at most 0.01", "✓ the same", "✗ another one", "not told", "not asked", "from character 15 on", "384", "64", "1.23 %",
         "ab" * 32, "shop:v2", "812", "4,096", "rojo", "a.jsonl:3", "0.0031", "It ended by itself.",
         "Read otherwise than in training: blanks before and behind.",
     ):  # fmt: skip

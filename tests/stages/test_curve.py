@@ -10,7 +10,8 @@ from afina.core.events import Event, Events, Notice, Progress
 from afina.core.run import RunFolder
 from afina.recipe.load import to_yaml, validate
 from afina.recipe.recipe import Recipe
-from afina.stages.curve import curve
+from afina.stages.curve import _short_of_steps, curve
+from afina.stages.small import Pace
 from afina.stages.stage import STARTED
 from afina.stages.train import train
 from tests.fakes.models import write_model
@@ -67,6 +68,18 @@ def test_the_command_prints_tables_and_as_data_the_same_and_trains_once(
     assert record["text"]
     assert cli.main(["curve", "recipe.yaml", "--set", "compare.resamples=200"]) == 0
     assert trained == [], "what was measured does not depend on the bootstrap samples"
+
+
+def test_trainings_that_end_before_all_examples_are_read_are_told(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pins a curve of two steps a training, which said that more examples bring next to nothing."""
+    monkeypatch.setattr("afina.stages.curve.load_rows", lambda *_: [])
+    monkeypatch.setattr("afina.stages.curve.planned_steps", lambda *_: [()] * 8)
+    text = _short_of_steps(recipe(tmp_path, base), RunFolder(tmp_path), Pace(2, 1.0, 0, "auto", "auto"))
+    assert "2 steps read only 25 % of the examples once" in text
+    assert "with pilot.steps=8" in text
+    assert not _short_of_steps(recipe(tmp_path, base), RunFolder(tmp_path), Pace(8, 1.0, 0, "auto", "auto"))
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from afina.core.errors import DataError, RecipeError
+from afina.core.errors import DataError, RecipeError, ServiceError
 from afina.core.events import Event, Events, Notice, Progress, StageSkipped
 from afina.core.run import RunFolder
 from afina.data import flow
@@ -697,6 +697,19 @@ def test_a_mistaken_recipe_does_not_replace_that_of_the_run(base: Path, tmp_path
     with pytest.raises(RecipeError), working_in(bad, tmp_path / "runs") as (run, events):
         prepare(bad, run, events)
     assert Recipe.load(tmp_path / "runs" / "shop" / "recipe.yaml") == good
+
+
+def test_an_address_where_nobody_answers_is_not_kept_by_the_run(base: Path, tmp_path: Path) -> None:
+    """Pins `afina deploy shop --to http://mistyped`, after which every call for the run went there."""
+    good = recipe(base, [write_rows(tmp_path / "a.jsonl", shop_rows(60))])
+    with working_in(good, tmp_path / "runs"):
+        pass
+    elsewhere = good.model_copy(update={"deploy": good.deploy.model_copy(update={"to": "http://127.0.0.1:9"})})
+    longer = good.model_copy(update={"train": good.train.model_copy(update={"epochs": 9.0})})
+    for changed, left in ((elsewhere, good), (longer, longer)):
+        with pytest.raises(ServiceError), working_in(changed, tmp_path / "runs"):
+            raise ServiceError("nobody answers", fix="try again")
+        assert Recipe.load(tmp_path / "runs" / "shop" / "recipe.yaml") == left
 
 
 def test_a_row_that_was_taken_over_is_told_of_and_kept_as_before(base: Path, tmp_path: Path) -> None:

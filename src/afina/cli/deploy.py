@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict
 
 from afina.cli.stage import print_json, run_one
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         found = deploy.list_versions(open_run(args)[0])
         if args.json:
             print_json([asdict(version) for version in found])
+        elif not found:
+            print(_("no version is there yet; make one with: afina deploy {name}").format(name=args.target), file=sys.stderr)
         for version in [] if args.json else found:
             print(
                 f"{version.name:<24} {format_bytes(version.size_bytes):>10}  {version.modified[:19]}  {' '.join(version.names)}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shlex
 import sys
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -42,16 +44,28 @@ def run(args: argparse.Namespace) -> int:
     if args.example:
         folder = Path(args.name)
         copy_example(args.example, folder, args.name)
-        print(f"{_('next')}: afina run {folder / 'recipe.yaml'}", file=sys.stderr)
+        print(f"{_('next')}: afina prepare {folder / 'recipe.yaml'}", file=sys.stderr)
         return 0
     if args.output.exists():
         raise RecipeError(
             _("{path} is there already").format(path=args.output), fix=_("name another file with --output, or delete it first")
         )
-    write_atomic(args.output, commented(args.name, args.base, args.examples))
+    folder = args.output.parent
+    base = _below(folder, args.base) if args.base.startswith(".") or Path(args.base).is_dir() else args.base
+    write_atomic(args.output, commented(args.name, base, [_below(folder, name) for name in args.examples]))
     print(_("wrote {path}").format(path=args.output), file=sys.stderr)
-    print(f"{_('next')}: afina run {args.output}", file=sys.stderr)
+    for name in args.examples:
+        if not Path(name).exists() and not any(mark in name for mark in "*?["):
+            print(_("{path} is not there yet: write your examples into it first").format(path=name), file=sys.stderr)
+    print(f"{_('next')}: afina prepare {shlex.quote(str(args.output))}", file=sys.stderr)
     return 0
+
+
+def _below(folder: Path, name: str) -> str:
+    """A path from here as a recipe in ``folder`` has to name it: what is relative there begins at its folder."""
+    if Path(name).is_absolute() or folder.absolute() == Path.cwd():
+        return name
+    return Path(os.path.relpath(Path(name).absolute(), folder.absolute())).as_posix()
 
 
 def copy_example(lang: str, folder: Path, name: str) -> None:

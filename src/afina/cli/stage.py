@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -43,7 +44,7 @@ def run_one(
 
 def say_next(command: str, args: argparse.Namespace) -> None:
     """The command to type next, with the same folder of runs."""
-    where = "" if str(args.runs) == "runs" else f" --runs {args.runs}"
+    where = "" if str(args.runs) == "runs" else f" --runs {shlex.quote(str(args.runs))}"
     print(f"{_('next')}: {command}{where}", file=sys.stderr)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from afina.core.translation import _
 
 if TYPE_CHECKING:
     from afina.recipe.recipe import Recipe
+
+_EXAMPLES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".md", ".txt", ".zip", ".gz")  # no recipe ends so
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +43,11 @@ def load_target(args: argparse.Namespace) -> Recipe:
     from afina.recipe.recipe import Recipe  # pydantic: not needed for help
 
     target = Path(args.target)
+    if target.suffix.lower() in _EXAMPLES and target.is_file():
+        raise RecipeError(
+            _("{path} holds examples, and a recipe is wanted here").format(path=target),
+            fix=_("write one with: afina new {name}").format(name=f"my-model {shlex.quote(str(target))}"),
+        )
     kept: Path = args.runs / args.target / "recipe.yaml"
     if target.suffix in (".yaml", ".yml") or target.is_file():
         return Recipe.load(target, tuple(args.set))

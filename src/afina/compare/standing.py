@@ -82,12 +82,16 @@ def words(standing: Standing) -> str:
         told.append(
             _("{metric}: {best} is ahead of {others}").format(metric=metric.title, best=title(standing.best), others=names)
         )
-    return "; ".join([*told, *(_open_words(standing, other, metric) for other in standing.undecided)])
+    alike: dict[tuple[str, int | None], list[Open]] = {}  # those of whom the same is to be said
+    for other in standing.undecided:
+        alike.setdefault((f"{100 * other.gap:.1f}", other.needed), []).append(other)
+    return "; ".join([*told, *(_open_words(standing, others, metric) for others in alike.values())])
 
 
-def _open_words(standing: Standing, other: Open, metric: Metric) -> str:
+def _open_words(standing: Standing, others: Sequence[Open], metric: Metric) -> str:
+    other, names = others[0], ", ".join(title(one.contender) for one in others)
     between = _("{metric}: between {best} and {other} no difference is shown by {count} examples").format(
-        metric=metric.title, best=title(standing.best), other=title(other.contender), count=standing.examples
+        metric=metric.title, best=title(standing.best), other=names, count=standing.examples
     )
     if other.needed is None:
         return between + _(", and more than {most} would be needed if it is as small as it looks").format(

@@ -133,14 +133,20 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the run for this process; another process at the same run is refused. The lock dies with its holder."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.root / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.root / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ResourceError(
+                _("nothing can be written into {folder}: {reason}").format(folder=self.root, reason=error.strerror or error),
+                fix=_("free some space there, or choose another place with --runs FOLDER"),
+            ) from None
         try:
             if not _try_lock(handle):
                 owner = os.pread(handle, 32, 0).decode() if hasattr(os, "pread") else ""
                 raise ResourceError(
                     _("the run {name} is already being worked on{owner}").format(
-                        name=self.name, owner=f" (process {owner})" if owner else ""
+                        name=self.name, owner=_(" (process {number})").format(number=owner) if owner else ""
                     ),
                     fix=_("wait for it, or give this run another name with --set name=…"),
                 )

@@ -1,6 +1,8 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, in their language."""
 
 from __future__ import annotations
+
+from afina.core.translation import language
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -31,7 +33,24 @@ def format_count(count: int) -> str:
     for size, unit in ((10**9, "G"), (10**6, "M")):
         if count >= size:
             return f"{count / size:.1f} {unit}"
-    return f"{count:,}"
+    return grouped(count)
+
+
+def grouped(number: float) -> str:
+    """A whole number, its thousands apart: ``12,400``; in Spanish ``12 400`` and ``2400``: a comma begins decimals there."""
+    return _apart(f"{number:,.0f}")
+
+
+def grouped_exactly(number: float) -> str:
+    """The same of a number with decimals: ``0.5``, ``12,400.5``."""
+    return _apart(f"{number:,.10g}")
+
+
+def _apart(text: str) -> str:
+    if language() != "es":
+        return text
+    few = len(text.partition(".")[0].lstrip("-")) <= len("9,999")
+    return text.replace(",", "" if few else "\N{NARROW NO-BREAK SPACE}")
 
 
 def format_share(share: float) -> str:

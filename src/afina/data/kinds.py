@@ -81,11 +81,20 @@ def kinds(questions: Sequence[str], seed: int, most: int = 8) -> list[KindOfQues
         rows = np.flatnonzero(labels == label)
         if len(rows):
             order = rows[np.argsort(-near[rows], kind="stable")]
-            examples = tuple(dict.fromkeys(texts[place].strip() for place in order[:50]))[:_EXAMPLES]
+            examples = tuple(dict.fromkeys(_beginning(questions[sampled[place]]) for place in order[:50]))[:_EXAMPLES]
             found.append(
                 KindOfQuestion(words, len(rows) / len(texts), len(rows), examples, tuple(sampled[place] for place in rows))
             )
     return sorted(found, key=lambda kind: (-kind.count, kind.rows))
+
+
+def _beginning(question: str) -> str:
+    """What was read of a question; a longer one ends with … behind a whole word."""
+    text = question.strip()
+    if len(text) <= _READ_CHARACTERS:
+        return text
+    cut = text[: _READ_CHARACTERS - 1]
+    return (cut.rsplit(maxsplit=1)[0] if len(cut.split()) > 1 else cut) + "…"
 
 
 def _places(texts: Sequence[str], seed: int) -> Matrix | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from afina.core.errors import DataError
 from afina.core.translation import _
+from afina.core.units import format_share
 from afina.data.clean.checks import Action
 from afina.data.conversation import Done, Finding
 from afina.data.duplicates import SIMILAR, Groups, jaccard, similar_pairs, words
@@ -287,8 +288,8 @@ class _Work:
             if traits.whole[first] == traits.whole[second] or self._same_row(first, second):
                 continue  # the first are told of as duplicates
             found[second] = pair
-            reason = _("{share:.0%} of its words are those of {place}").format(
-                share=pair.similarity, place=self._store.source(first)
+            reason = _("{share} of its words are those of {place}").format(
+                share=format_share(pair.similarity), place=self._store.source(first)
             )
             self._tell(second, "near-duplicate", reason, action)
         return tuple(found.values())
@@ -349,7 +350,7 @@ class _Work:
         _answers, places, counts = np.unique(self._traits.answer[left], return_index=True, return_counts=True)
         most = int(np.argmax(counts))
         if counts[most] >= _HEAVY * len(left):
-            reason = _("its answer is that of {share:.0%} of all rows").format(share=counts[most] / len(left))
+            reason = _("its answer is that of {share} of all rows").format(share=format_share(counts[most] / len(left)))
             self._tell(int(left[places[most]]), "unbalanced", reason, "warn")
 
     def enough(self) -> None:

@@ -169,8 +169,8 @@ def check_numbers(
         if not error <= CEILING[tensor.type.name]:  # NaN fails as well
             raise _not_as_written(
                 path,
-                _("{name} ({type}) is off by {error:.2%} of its size; at most {ceiling:.2%} is rounding").format(
-                    name=tensor.name, type=tensor.type.name, error=error, ceiling=CEILING[tensor.type.name]
+                _("{name} ({type}) is off by {error:.2f} % of its size; at most {ceiling:.2f} % is rounding").format(
+                    name=tensor.name, type=tensor.type.name, error=100 * error, ceiling=100 * CEILING[tensor.type.name]
                 ),
             )
         worst = max(worst, (error, tensor.name))

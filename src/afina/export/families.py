@@ -21,6 +21,7 @@ from transformers import AutoConfig
 
 from afina.core.errors import DataError
 from afina.core.translation import _
+from afina.core.units import grouped
 from afina.export.tensor import TensorPlan
 from afina.export.vocabulary import KeyValue
 from afina.model.base import Base
@@ -244,15 +245,13 @@ def _query_scale_is_known(family: str, config: Mapping[str, Any]) -> bool:
 def _notes(family: Family, config: Mapping[str, Any], rope: Mapping[str, Any]) -> tuple[str, ...]:
     notes = []
     window = config.get("sliding_window")
-    uses_window = window is not None and not family.window_period and config.get("use_sliding_window", True)
-    if uses_window and window < config["max_position_embeddings"]:
-        text = _("beyond {window:,} tokens llama.cpp computes otherwise than the model was made: it knows no sliding window here")
-        notes.append(text.format(window=window))
+    uses_window = not family.window_period and config.get("use_sliding_window", True)
+    if window is not None and uses_window and window < config["max_position_embeddings"]:
+        text = _("beyond {window} tokens llama.cpp computes otherwise than the model was made: it knows no sliding window here")
+        notes.append(text.format(window=grouped(window)))
     if rope["rope_type"] == "longrope":
-        text = _(
-            "a served context above {limit:,} tokens changes short answers too: llama.cpp then takes the long factors for all"
-        )
-        notes.append(text.format(limit=rope["original_max_position_embeddings"]))
+        text = _("a served context above {limit} tokens changes short answers too: llama.cpp then takes the long factors for all")
+        notes.append(text.format(limit=grouped(rope["original_max_position_embeddings"])))
     return tuple(notes)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration, format_share
+from afina.core.units import format_bytes, format_duration, format_share, grouped
 from afina.measure.intervals import Interval, share_range
 from afina.measure.metrics import metric_of
 
@@ -109,7 +109,7 @@ class Rung:
             cell(None if self.kept is None else self.kept.value, format_share),
             self._mark_cell(),
             Cell("" if self.size_bytes is None else format_bytes(self.size_bytes)),
-            cell(self.tokens_per_second, "{:,.0f}".format),
+            cell(self.tokens_per_second, grouped),
         ]
 
     def _mark_cell(self) -> Cell:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -25,8 +26,11 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, _("a key should be a word"), key.start_mark)
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key.value}' stands twice", key.start_mark)
+                what = _("the key '{key}' stands twice").format(key=key.value)
+                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -58,6 +62,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise RecipeError(_yaml_problem(path, error), fix=_("mend the YAML there: two spaces a level, 'key: value'")) from None
+    except RecursionError:
+        raise RecipeError(
+            _("{path} has too many brackets inside each other").format(path=path),
+            fix=_("see a full recipe with: afina new NAME"),
+        ) from None
     if not isinstance(tree, dict):
         raise RecipeError(
             _("{path} holds no 'key: value' lines").format(path=path), fix=_("see a full recipe with: afina new NAME")
@@ -94,7 +103,11 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> None:
                 break
             section = below
         else:
-            section[last] = yaml.load(value, Loader=_StrictLoader)  # noqa: S506  # a SafeLoader
+            try:
+                section[last] = yaml.load(value, Loader=_StrictLoader)  # noqa: S506  # a SafeLoader
+            except (yaml.YAMLError, RecursionError) as error:
+                reason = error.problem if isinstance(error, yaml.MarkedYAMLError) else type(error).__name__
+                problems.append(_("--set {text}: the value is not YAML: {reason}").format(text=override, reason=reason))
     if problems:
         raise RecipeError("\n".join(problems), fix=_("write for example: --set train.epochs=2"))
 
@@ -126,12 +139,18 @@ def _validated(tree: dict[str, Any], path: Path, places: Mapping[Path_, str]) ->
         return Recipe.model_validate(tree)
     except ValidationError as error:
         problems = [_problem(detail, path, places) for detail in _grouped(error.errors())]
+        problems.sort(key=lambda problem: _line_of(problem, path))
         fix = _("correct the line named above")
         if len(problems) > 1:
             fix = _("correct the {count} lines named above").format(count=len(problems))
         if any(problem.startswith(_SET) for problem in problems):
             fix = _("write for example: --set train.epochs=2")
         raise RecipeError("\n".join(problems), fix=fix) from None
+
+
+def _line_of(problem: str, path: Path) -> int:
+    told = re.match(r":(\d+): ", problem.removeprefix(str(path)))
+    return int(told[1]) if told else 0
 
 
 def _grouped(details: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -176,21 +195,45 @@ def _problem(detail: ErrorDetails, path: Path, places: Mapping[Path_, str]) -> s
         case "value_error":
             what = f"{key}: {detail['ctx']['error']!s}"
         case "string_pattern_mismatch":
-            what = _("{key} is {value!r}; allowed are lower-case letters, digits, . _ - (at most 63)").format(
-                key=key, value=value
+            what = _("{key} is {value}; allowed are lower-case letters, digits, . _ - (at most 63)").format(
+                key=key, value=_shown(value)
             )
+        case "invalid_key":
+            what = _("unknown key '{key}'").format(key=key) + _did_you_mean(place)
         case _:
-            what = _("{key} is {value!r}; {expected}").format(key=key, value=value, expected=_expected(place, detail["msg"]))
+            what = _("{key} is {value}; {expected}").format(key=key, value=_shown(value), expected=_expected(place, detail))
     return f"{where}: {what}"
 
 
-def _expected(place: Path_, message: str) -> str:
-    """What a key wants, from its declaration: the choices where it has some, else pydantic's sentence."""
-    choices = _choices(_annotation(place))
-    text = message.replace("Input should be", _("it should be")).replace("Value should", _("it should"))
-    if choices and "than" not in text:
-        return _("it should be {choices}").format(choices=_(" or ").join(choices))
-    return text[0].lower() + text[1:]
+def _shown(value: object) -> str:
+    """A value as one writes it in YAML; what is neither text, number nor list (a date) as it was written."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value) if isinstance(value, str | int | float | list | dict) else str(value)
+
+
+def _expected(place: Path_, detail: ErrorDetails) -> str:
+    """What a key wants: its bound where the value lies outside, else its choices, which its declaration holds."""
+    limits = detail.get("ctx", {})
+    match detail["type"]:
+        case "greater_than":
+            return _("it should be more than {limit}").format(limit=_bound(limits["gt"]))
+        case "greater_than_equal":
+            return _("it should be at least {limit}").format(limit=_bound(limits["ge"]))
+        case "less_than":
+            return _("it should be less than {limit}").format(limit=_bound(limits["lt"]))
+        case "less_than_equal":
+            return _("it should be at most {limit}").format(limit=_bound(limits["le"]))
+        case "finite_number" if detail["input"] in (math.inf, -math.inf):
+            return _("it should be a finite number")
+        case "too_short":
+            return _("it should not be empty")
+    return _("it should be {choices}").format(choices=_(" or ").join(_choices(_annotation(place))))
+
+
+def _bound(limit: object) -> str:
+    """``1`` for 1.0, ``65535`` as it is."""
+    return f"{limit:g}" if isinstance(limit, float) else str(limit)
 
 
 def _annotation(place: Path_) -> Any:
@@ -213,6 +256,8 @@ def _item(annotation: Any) -> Any:
     for candidate in (annotation, *get_args(annotation)):
         if get_origin(candidate) is tuple:
             return get_args(candidate)[0]
+        if get_origin(candidate) is Annotated:
+            return _item(get_args(candidate)[0])
     return annotation
 
 
@@ -277,4 +322,6 @@ def _lines(node: yaml.Node | None, place: Path_ = ()) -> dict[Path_, int]:
 def _yaml_problem(path: Path, error: yaml.YAMLError) -> str:
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     reason = error.problem if isinstance(error, yaml.MarkedYAMLError) else str(error)
+    if reason and "'\\t'" in reason:
+        reason = _("a tab stands there, and YAML wants spaces")
     return f"{path}:{mark.line + 1}: {reason}" if mark else f"{path}: {reason}"

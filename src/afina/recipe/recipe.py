@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 
+from afina.core.translation import _
 from afina.recipe.kinds import Kind
 from afina.recipe.schema import problem_of
 
@@ -22,19 +23,23 @@ def _is_regular_expression(pattern: str) -> str:
     try:
         re.compile(pattern, re.DOTALL)
     except re.error as error:
-        raise ValueError(f"is not a regular expression: {error}") from None
+        raise ValueError(_("is not a regular expression: {reason}").format(reason=error)) from None
     return pattern
 
 
 def _is_destination(place: str) -> str:
     if place not in ("auto", "ollama", "embedded") and not re.fullmatch(r"https?://\S+", place):
-        raise ValueError(f"{place!r} is neither auto, ollama or embedded nor an address such as http://host:11434")
+        raise ValueError(
+            _("{place!r} is neither auto, ollama or embedded nor an address such as http://host:11434").format(place=place)
+        )
     return place
 
 
 def _is_embedder(model: str) -> str:
     if not model.endswith(".gguf") and not re.fullmatch(r"\S+@\S+", model):
-        raise ValueError(f"{model!r} is neither a .gguf file nor model@address, such as bge-m3@http://127.0.0.1:11434/v1")
+        raise ValueError(
+            _("{model!r} is neither a .gguf file nor model@address, such as bge-m3@http://127.0.0.1:11434/v1").format(model=model)
+        )
     return model
 
 
@@ -68,7 +73,9 @@ class Split(_Section):
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> Self:
         if self.val + self.test > 0.8:
-            raise ValueError(f"val + test is {self.val + self.test:.2f}; at most 0.80, so that something is left to train on")
+            raise ValueError(
+                _("val + test is {sum:.2f}; at most 0.80, so that something is left to train on").format(sum=self.val + self.test)
+            )
         return self
 
 
@@ -163,7 +170,11 @@ class Adapter(_Section):
     @model_validator(mode="after")
     def _trains_no_codes(self) -> Self:
         if self.method == "full" and self.quantize != "none":
-            raise ValueError(f"method is full and quantize is {self.quantize}: such weights are frozen; write quantize: none")
+            raise ValueError(
+                _("method is full and quantize is {kind}: such weights are frozen; write quantize: none").format(
+                    kind=self.quantize
+                )
+            )
         return self
 
 
@@ -250,7 +261,7 @@ class Check(_Section):
     @model_validator(mode="after")
     def _is_one_rule(self) -> Self:
         if len(self.model_fields_set) != 1 or None in self.rule.values():
-            raise ValueError(f"a check is one of {', '.join(Check.model_fields)}, with a value")
+            raise ValueError(_("a check is one of {names}, with a value").format(names=", ".join(Check.model_fields)))
         if self.json_schema is not None and (problem := problem_of(self.json_schema)):
             raise ValueError(problem)
         return self
@@ -360,10 +371,10 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _has_an_adapter_that_stands_alone(self) -> Self:
         if self.export.adapter_file and self.adapter.method == "full":
-            raise ValueError("export.adapter_file: adapter.method is full, which leaves no adapter; leave adapter_file out")
+            raise ValueError(_("export.adapter_file: adapter.method is full, which leaves no adapter; leave adapter_file out"))
         if self.export.adapter_file and self.adapter.dora:
             raise ValueError(
-                "export.adapter_file: llama.cpp cannot put a DoRA adapter beside a base; leave adapter_file or dora out"
+                _("export.adapter_file: llama.cpp cannot put a DoRA adapter beside a base; leave adapter_file or dora out")
             )
         return self
 

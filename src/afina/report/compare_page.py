@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from afina.core.translation import _
-from afina.core.units import format_share
+from afina.core.units import format_share, grouped
 from afina.report.document import document, in_two_sizes, pairs
 from afina.report.markup import Markup, element, join
 from afina.report.page import Cost, Given, Measure, contenders_table, file_name, marks_of, turns, word_mark
@@ -111,7 +111,7 @@ def _kinds(page: ComparePage) -> Markup:
     return join(
         [
             [
-                element("h3", _("{title}: {count}").format(title=kind.title, count=f"{kind.count:,}")),
+                element("h3", _("{title}: {count}").format(title=kind.title, count=grouped(kind.count))),
                 contenders_table(page.contenders, kind.measures, ()),
             ]
             for kind in page.kinds
@@ -120,7 +120,7 @@ def _kinds(page: ComparePage) -> Markup:
 
 
 def _over(page: ComparePage) -> Markup:
-    legend = element("p", [[key(mark), element("span", title)] for mark, title in page.contenders], class_="legend")
+    legend = element("p", [element("span", key(mark), title, class_="who") for mark, title in page.contenders], class_="legend")
     figures = [
         element(
             "figure",

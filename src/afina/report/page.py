@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration
+from afina.core.units import format_bytes, format_duration, grouped
 from afina.report.document import document, in_two_sizes, pairs
 from afina.report.markup import Markup, element, join
 from afina.report.plots import Curve, Estimate, estimates, key, loss_curve
@@ -170,7 +170,7 @@ def _result(page: Page) -> Markup:
 
 def contenders_table(contenders: Sequence[tuple[str, str]], measures: Sequence[Measure], costs: Sequence[Cost]) -> Markup:
     """The legend of the contenders (mark and title) and a table with a line for each measure and cost."""
-    legend = element("p", [[key(mark), element("span", title)] for mark, title in contenders], class_="legend")
+    legend = element("p", [element("span", key(mark), title, class_="who") for mark, title in contenders], class_="legend")
     titles = [title for _mark, title in contenders]
     of_two = len(titles) == 2
     header = element(
@@ -388,7 +388,7 @@ def _data(page: Page) -> Markup:
             "tr",
             element("th", element("b", side.title), element("span", side.purpose, class_="soft"), scope="row"),
             [
-                element("td", f"{count:,}", class_="number", data_title=title)
+                element("td", grouped(count), class_="number", data_title=title)
                 for title, count in (
                     (_("conversations"), side.conversations),
                     (_("tokens"), side.tokens),
@@ -405,7 +405,7 @@ def _data(page: Page) -> Markup:
     )
     count = sum(len(found) for found in page.refused.values())
     refused = [
-        element("h3", _("{count} refused rows").format(count=f"{count:,}") if count else _("No row was refused")),
+        element("h3", _("{count} refused rows").format(count=grouped(count)) if count else _("No row was refused")),
         [_refused(check, found) for check, found in page.refused.items()],
     ]
     return join([element("table", element("thead", header), element("tbody", rows), class_="plain sides"), refused])
@@ -414,8 +414,8 @@ def _data(page: Page) -> Markup:
 def _refused(check: str, found: Sequence[tuple[str, str]]) -> Markup:
     shown = [element("li", element("code", place), " ", reason) for place, reason in found[:SHOWN_ROWS]]
     left = len(found) - len(shown)
-    more = element("li", _("and {count} more, all in prepare/findings.jsonl").format(count=f"{left:,}")) if left else None
-    summary = element("summary", element("b", check), " ", element("span", f"{len(found):,}", class_="soft"))
+    more = element("li", _("and {count} more, all in prepare/findings.jsonl").format(count=grouped(left))) if left else None
+    summary = element("summary", element("b", check), " ", element("span", grouped(len(found)), class_="soft"))
     return element("details", summary, element("ul", shown, more), class_="refused", open="" if len(found) <= 12 else None)
 
 

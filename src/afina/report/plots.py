@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from afina.core.translation import _
-from afina.core.units import format_count
+from afina.core.units import format_count, grouped, grouped_exactly
 from afina.report.drawing import (
     BAD,
     BASE,
@@ -102,7 +102,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 def number(value: float) -> str:
     """A tick's label: as short as the number is."""
-    return f"{value:,.10g}"
+    return grouped_exactly(value)
 
 
 def averaged(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
@@ -273,7 +273,7 @@ def histogram(
             )
             late = math.log(value / low) > 0.6 * math.log(high / low)
             away = (-4 if late else 4, -8)
-            label(axes, f"{name} {value:,}", (value, rise), colour, late, colour == BAD, away, axes.get_xaxis_transform())
+            label(axes, f"{name} {grouped(value)}", (value, rise), colour, late, colour == BAD, away, axes.get_xaxis_transform())
         return drawing(figure, _spoken_histogram(lefts, edges, counts, marks, limit))
 
 
@@ -358,13 +358,13 @@ def _spoken_histogram(
     fullest = max(range(len(counts)), key=counts.__getitem__)
     parts = [
         _("most rows, {rows}, have {low} to {high} tokens").format(
-            rows=f"{counts[fullest]:,}", low=f"{math.floor(lefts[fullest]) + 1:,}", high=f"{edges[fullest]:,}"
+            rows=grouped(counts[fullest]), low=grouped(math.floor(lefts[fullest]) + 1), high=grouped(edges[fullest])
         )
     ]
-    parts += [f"{name} {value:,}" for name, value in marks]
+    parts += [f"{name} {grouped(value)}" for name, value in marks]
     if limit:
         beyond = sum(count for edge, count in zip(edges, counts, strict=True) if edge > limit)
-        parts.append(_("limit {limit}, {rows} rows beyond it").format(limit=f"{limit:,}", rows=f"{beyond:,}"))
+        parts.append(_("limit {limit}, {rows} rows beyond it").format(limit=grouped(limit), rows=grouped(beyond)))
     return "; ".join(parts)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 from afina.core.translation import _
-from afina.core.units import format_count, format_duration, format_share
+from afina.core.units import format_count, format_duration, format_share, grouped
 from afina.report.document import document, in_two_sizes, pairs
 from afina.report.markup import Markup, element, join
 from afina.report.plots import Branch, histogram, river
@@ -40,7 +40,7 @@ def draw(page: PreparePage) -> str:
 def _facts(page: PreparePage) -> list[tuple[str, str]]:
     facts = [(_("base"), page.base), (_("chat template"), page.template)]
     if page.flow:
-        facts += [(_("rows read"), f"{page.flow[0].left:,}"), (_("kept"), f"{page.flow[-1].left:,}")]
+        facts += [(_("rows read"), grouped(page.flow[0].left)), (_("kept"), grouped(page.flow[-1].left))]
     return [*facts, (_("trained tokens"), format_count(sum(side.trained_tokens for side in page.sides)))]
 
 
@@ -59,7 +59,7 @@ def _with_code(text: str) -> list[object]:
 def _flow(page: PreparePage) -> Markup:
     figure = None
     if page.flow:
-        source, levels = _("{count} rows read").format(count=f"{page.flow[0].left:,}"), _levels(page)
+        source, levels = _("{count} rows read").format(count=grouped(page.flow[0].left)), _levels(page)
         drawings = in_two_sizes(*(river(source, page.flow[0].left, levels, width) for width in (560, 350)))
         figure = element("figure", drawings, class_="drawn river")
     return join([figure, _files(page.files), _documents(page)])
@@ -76,21 +76,21 @@ def _levels(page: PreparePage) -> list[tuple[str, list[Branch]]]:
     }
     levels = []
     for before, step in pairwise(page.flow):
-        branches = [Branch(f"{check}  −{count:,}", count) for check, count in step.dropped]
+        branches = [Branch(f"{check}  −{grouped(count)}", count) for check, count in step.dropped]
         others = before.left - step.left - sum(count for _check, count in step.dropped)
         if others > 0:
-            branches.append(Branch(_("not taken") + f"  −{others:,}", others))
+            branches.append(Branch(_("not taken") + f"  −{grouped(others)}", others))
         if step.changed:
-            branches.append(Branch(_("{count} changed").format(count=f"{step.changed:,}"), 0))
+            branches.append(Branch(_("{count} changed").format(count=grouped(step.changed)), 0))
         if branches:
-            levels.append((titles[step.stage].format(count=f"{step.left:,}"), branches))
+            levels.append((titles[step.stage].format(count=grouped(step.left)), branches))
     names = _side_names()
     sides = [side for side in page.sides if side.conversations]
     if sides:
         branches = [
-            Branch(f"{names[side.name][0]}  {side.conversations:,}", side.conversations, passes=True) for side in sides[1:]
+            Branch(f"{names[side.name][0]}  {grouped(side.conversations)}", side.conversations, passes=True) for side in sides[1:]
         ]
-        levels.append((f"{names[sides[0].name][0]}  {sides[0].conversations:,}", branches))
+        levels.append((f"{names[sides[0].name][0]}  {grouped(sides[0].conversations)}", branches))
     return levels
 
 
@@ -118,7 +118,7 @@ def _documents(page: PreparePage) -> Markup | None:
                 element("span", "✗ ", document.problem, class_="bad told") if document.problem else None,
                 scope="row",
             ),
-            element("td", f"{document.chunks:,}", class_="number"),
+            element("td", grouped(document.chunks), class_="number"),
         )
         for document in page.documents
     ]
@@ -158,11 +158,11 @@ def _lengths(lengths: Lengths) -> Markup:
     drawings = [histogram(lengths.bins, lengths.counts, marks, lengths.limit, *size) for size in sizes]
     beyond = sum(count for edge, count in zip(lengths.bins, lengths.counts, strict=True) if edge > lengths.limit > 0)
     note = _("Half of the rows have at most {median} tokens, 99.5 % at most {p995}; the longest has {longest}.").format(
-        median=f"{lengths.median:,}", p995=f"{lengths.p995:,}", longest=f"{lengths.longest:,}"
+        median=grouped(lengths.median), p995=grouped(lengths.p995), longest=grouped(lengths.longest)
     )
     if lengths.limit:
         note += " " + _("{count} rows are longer than the limit of {limit}.").format(
-            count=f"{beyond:,}", limit=f"{lengths.limit:,}"
+            count=grouped(beyond), limit=grouped(lengths.limit)
         )
     return element(
         "figure",
@@ -191,7 +191,7 @@ def _bar(name: str, count: int, share: float) -> Markup:
         "tr",
         element("th", name, scope="row"),
         element("td", bar, class_="bars", aria_hidden="true"),
-        element("td", element("b", format_share(share)), element("span", f"{count:,}", class_="soft"), class_="number"),
+        element("td", element("b", format_share(share)), element("span", grouped(count), class_="soft"), class_="number"),
     )
 
 
@@ -202,7 +202,7 @@ def _kinds(page: PreparePage) -> Markup:
     if not page.kinds:
         return element("p", _("There are too few questions to tell kinds apart."), class_="soft")
     note = _("Told by the words of {count} questions; a kind is named by the words that are typical of it.").format(
-        count=f"{sum(kind.count for kind in page.kinds):,}"
+        count=grouped(sum(kind.count for kind in page.kinds))
     )
     return join([element("div", map(_kind, page.kinds), class_="kinds"), element("p", note, class_="note")])
 
@@ -214,7 +214,7 @@ def _kind(kind: Kind) -> Markup:
         element(
             "p",
             element("b", format_share(kind.share)),
-            element("span", f"{kind.count:,}", class_="soft"),
+            element("span", grouped(kind.count), class_="soft"),
             element("i", class_="bar", style=f"width:{100 * kind.share:.1f}%", aria_hidden="true"),
             class_="amount",
         ),
@@ -257,7 +257,7 @@ def _found(found: Found, page: PreparePage) -> Markup:
     summary = element(
         "summary",
         element("b", found.check),
-        element("span", f"{found.count:,}", class_="amount"),
+        element("span", grouped(found.count), class_="amount"),
         element("span", done, class_="done"),
         element("span", found.reason, class_="why"),
     )
@@ -272,7 +272,7 @@ def _found(found: Found, page: PreparePage) -> Markup:
         for row in found.rows
     ]
     left = found.count - len(found.rows)
-    more = _("and {count} more, all in {path}").format(count=f"{left:,}", path=page.findings_path) if left > 0 else None
+    more = _("and {count} more, all in {path}").format(count=grouped(left), path=page.findings_path) if left > 0 else None
     guide = _("The guide explains it: docs/{language}/checks.md, {check}.").format(language=page.language, check=found.check)
     return element(
         "details",
@@ -382,5 +382,7 @@ def _table(kind: str, first: str, titles: Sequence[str], rows: Sequence[Markup])
 
 
 def _numbers(name: object, titles: Sequence[str], counts: Sequence[int]) -> Markup:
-    cells = [element("td", f"{count:,}", class_="number", data_title=title) for title, count in zip(titles, counts, strict=True)]
+    cells = [
+        element("td", grouped(count), class_="number", data_title=title) for title, count in zip(titles, counts, strict=True)
+    ]
     return element("tr", element("th", name, scope="row"), cells)

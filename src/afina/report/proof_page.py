@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from afina.core.translation import _
-from afina.core.units import format_duration
+from afina.core.units import format_duration, grouped
 from afina.report.document import document, pairs
 from afina.report.markup import Markup, element, join
 
@@ -149,8 +149,8 @@ def _case(case: Case, titles: Sequence[str]) -> Markup:
     ]
     cells = (
         _verdict(case),
-        f"{case.tokens:,}" if case.was_asked else "–",
-        f"{case.wanted_tokens:,}",
+        grouped(case.tokens) if case.was_asked else "–",
+        grouped(case.wanted_tokens),
         "–" if case.difference is None else _off(case),
     )
     return element(
@@ -180,7 +180,7 @@ def _off(case: Case) -> list[Markup | str]:
 def _parting(case: Case) -> Markup:
     assert case.parting is not None
     found = case.parting
-    head = [element("b", case.name), element("span", _("from character {place} on").format(place=f"{found.place + 1:,}"))]
+    head = [element("b", case.name), element("span", _("from character {place} on").format(place=grouped(found.place + 1)))]
     columns = [
         element(
             "div",
@@ -235,7 +235,7 @@ def _near_ties(ties: Sequence[NearTie]) -> Markup | None:
             element("th", element("code", tie.source), element("span", tie.kind, class_="soft"), scope="row"),
             [
                 element("td", cell, class_="number", data_title=title)
-                for cell, title in zip((f"{tie.place:,}", tie.torch, tie.llama, f"{tie.margin:.2g}"), titles, strict=True)
+                for cell, title in zip((grouped(tie.place), tie.torch, tie.llama, f"{tie.margin:.2g}"), titles, strict=True)
             ],
         )
         for tie in ties

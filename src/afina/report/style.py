@@ -97,12 +97,13 @@ svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; st
 .legend { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .6rem; margin: 0 0 1.25rem; font-size: .9rem;
     color: var(--soft); }
 .legend span { margin-right: 1rem; }
+.legend .who { display: inline-flex; align-items: center; gap: .6rem; }
 .drawn { margin: 0 0 2rem; }
 .drawn.river .wide { max-width: 35rem; }
 .drawn svg { width: 100%; height: auto; }
 .drawn .narrow { display: none; }
 .drawn .legend span { display: inline-flex; align-items: center; gap: .5rem; }
-.swatch { display: inline-block; width: 1.4rem; height: 0; border-top: 1.5px solid var(--base); }
+.swatch { display: inline-block; flex: none; width: 1.4rem; height: 0; border-top: 1.5px solid var(--base); }
 .swatch.validation { border-top: 2.5px solid var(--tuned); }
 .swatch.best { width: .8rem; height: .8rem; border: 2px solid var(--tuned); border-radius: 50%; }
 
@@ -165,6 +166,7 @@ svg .halo text { paint-order: stroke; stroke: var(--halo); stroke-width: 4px; st
 .steps li { margin-bottom: .5rem; padding-left: .3rem; }
 .steps li::marker { color: var(--tuned); font-weight: 600; }
 .steps code { padding: .1rem .4rem; background: var(--faint); border-radius: 4px; }
+.sides th code { overflow-wrap: anywhere; }
 .told { display: block; font-size: .82rem; }
 th details { margin-top: .3rem; font-size: .82rem; }
 th details .text { margin-top: .4rem; padding: .6rem .8rem; max-height: 14rem; overflow: auto; background: var(--faint);
@@ -224,10 +226,10 @@ footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line
   .drawn .narrow { display: block; }
   .measures thead, .sides thead, .stages thead { display: none; }
   .measures tr, .sides tr, .stages tr { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr));
-    padding: 1rem 0; border-bottom: 1px solid var(--line); }
+    column-gap: .75rem; padding: 1rem 0; border-bottom: 1px solid var(--line); }
   .measures th, .measures td, .sides th, .sides td, .stages th, .stages td { width: auto !important; padding: 0;
     border: 0; text-align: left; }
-  .four tr { grid-template-columns: repeat(2, minmax(0, 1fr)); row-gap: .4rem; }
+  .measures.many tr, .four tr { grid-template-columns: repeat(2, minmax(0, 1fr)); row-gap: .4rem; }
   .measures th, .measures .plot, .measures .verdict, .sides th, .stages th, .stages .bars { grid-column: 1 / -1; }
   .measures .plot { min-width: 0; padding: .6rem 1rem .8rem; }
   .measures .verdict { max-width: none; margin-top: .5rem; padding-left: 0; }
@@ -236,7 +238,7 @@ footer { margin-top: 4rem; padding-top: 1.5rem; border-top: 1px solid var(--line
   .stages .bars { margin-bottom: .4rem; }
   td[data-title]::before { content: attr(data-title); display: block; color: var(--soft); font-size: .78rem;
     white-space: normal; }
-  .measures .number .soft { white-space: normal; }
+  .measures .number .soft, .measures .number .word { white-space: normal; }
   .stages td:last-child { grid-column: span 2; }
   .bars-of th[scope=row] { width: 35%; }
   .bars-of .bars { width: 40%; }

@@ -34,6 +34,7 @@ from afina.core.translation import _
 from afina.core.units import format_count, format_duration, format_share
 from afina.data.conversation import Conversation
 from afina.data.kinds import MOST_SAMPLED, kinds
+from afina.data.pack import planned_steps
 from afina.data.store import load_conversations, load_rows, load_side
 from afina.measure.choice import main_metric
 from afina.model.base import Base, resolve_base
@@ -87,7 +88,11 @@ def curve(recipe: Recipe, run: RunFolder, events: Events) -> CurveResult:
     trainings = [(share, seed, places) for seed in seeds for share, places in zip(SHARES, nested(count, seed), strict=True)]
     pace = choose_pace(recipe, run, run.root / SMALL, _SECONDS / len(trainings))
 
+    short = _short_of_steps(recipe, run, pace)
+
     def work(folder: Path) -> Outcome:
+        if short:
+            events.warn(NAME, short)
         base = _untrained(measuring, events)
         done = []
         for number, (share, seed, places) in enumerate(trainings, 1):
@@ -105,7 +110,7 @@ def curve(recipe: Recipe, run: RunFolder, events: Events) -> CurveResult:
             seed=recipe.data.split.seed,
         )
         saved = save_curve(folder, found)
-        write_atomic(folder / PAGE, draw(page_of(found, recipe.name)))
+        write_atomic(folder / PAGE, draw(page_of(found, recipe.name, short)))
         return Outcome({"steps": pace.steps, "answer": found.worth.answer}, [saved, folder / PAGE], verdict_words(found))
 
     run_stage(
@@ -139,6 +144,18 @@ def _require_enough(count: int, run: RunFolder) -> None:
             _("{count} training examples cannot be parted into 12, 25, 50 and 100 %").format(count=count),
             fix=_("add examples: from about 50 on a curve can say something"),
         )
+
+
+def _short_of_steps(recipe: Recipe, run: RunFolder, pace: Pace) -> str:
+    """What is to be said where a training ends before it has read all examples once: the curve then looks flatter than it is."""
+    rows = load_rows(run.stage(PREPARE), "train")
+    an_epoch = len(planned_steps(rows, recipe.train.model_copy(update={"epochs": 1.0, "max_steps": None})))
+    if pace.steps >= an_epoch:
+        return ""
+    return _(
+        "{steps} steps read only {share} of the examples once, so the larger parts cannot show what they are worth, and the "
+        "curve looks flatter than it is; with pilot.steps={needed} each example is read"
+    ).format(steps=format_count(pace.steps), share=format_share(pace.steps / an_epoch), needed=an_epoch)
 
 
 def _plan(trainings: Sequence[tuple[float, int, list[int]]], pace: Pace, count: int) -> str:

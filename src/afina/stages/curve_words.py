@@ -117,13 +117,13 @@ def _answer_words(worth: Worth) -> str:
     }[worth.answer]
 
 
-def page_of(curve: LearningCurve, name: str) -> CurvePage:
-    """What the page says."""
+def page_of(curve: LearningCurve, name: str, short: str = "") -> CurvePage:
+    """What the page says; ``short``: that the trainings were too short to read all examples, where they were."""
     band = curve.band
     return CurvePage(
         language=language() if catalogue(language()) else "en",
         name=name,
-        headline=verdict_words(curve),
+        headline=" ".join(filter(None, (verdict_words(curve), short and f"{short[0].upper()}{short[1:]}."))),
         facts=(
             (_("small trainings"), str(len(curve.sizes) * curve.seeds)),
             (_("steps each"), format_count(curve.steps)),

@@ -16,7 +16,7 @@ from afina.core.events import Events, Progress
 from afina.core.files import read_json, sha256_of, write_atomic, write_json
 from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
-from afina.core.units import MIB, format_bytes, format_share
+from afina.core.units import MIB, format_bytes, format_share, grouped
 from afina.data.store import load_conversations
 from afina.export.embedded import prove_embedded
 from afina.export.ollama import OllamaModel, Version, deploy_to_ollama, modelfile, remove, roll_back, versions
@@ -389,8 +389,8 @@ def _rate(proof: Proof) -> float:
 
 def _summary(proof: Proof, model: str) -> str:
     text = (
-        _("{model} answered and stopped by itself after {tokens} tokens, {rate:,.0f} tokens a second")
+        _("{model} answered and stopped by itself after {tokens} tokens, {rate} tokens a second")
         if proof.ended
-        else _("{model} answered and did not stop within {tokens} tokens, {rate:,.0f} tokens a second")
+        else _("{model} answered and did not stop within {tokens} tokens, {rate} tokens a second")
     )
-    return text.format(model=model, tokens=proof.answer_tokens, rate=_rate(proof))
+    return text.format(model=model, tokens=proof.answer_tokens, rate=grouped(_rate(proof)))

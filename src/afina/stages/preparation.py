@@ -20,6 +20,7 @@ from afina.core.events import Events, Progress
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.core.translation import _
+from afina.core.units import format_count, format_share
 from afina.data.clean.checks import actions, checks
 from afina.data.clean.row import Cleaner
 from afina.data.conversation import Conversation, Done, Finding, Message, Preference
@@ -376,15 +377,17 @@ def _percent(share: float) -> str:
 
 def _summary(result: Mapping[str, Any]) -> str:
     counts, tokens, trained = result["conversations"], result["tokens"]["train"], result["trained_tokens"]["train"]
-    text = _("{train} to train on, {val} to choose by, {test} held out; {tokens:,} tokens, {share:.0%} of them trained").format(
-        **counts, tokens=tokens, share=trained / max(1, tokens)
+    text = _("{train} to train on, {val} to choose by, {test} held out; {tokens} tokens, {share} of them trained").format(
+        **{side: format_count(count) for side, count in counts.items()},
+        tokens=format_count(tokens),
+        share=format_share(trained / max(1, tokens)),
     )
     if dropped := sum(result["dropped"].values()):
-        text += _("; {count} rows left out").format(count=dropped)
+        text += _("; rows left out: {count}").format(count=format_count(dropped))
     if result["changed"]:
-        text += _("; {count} rows changed").format(count=result["changed"])
+        text += _("; rows changed: {count}").format(count=format_count(result["changed"]))
     if result["taken_over"]:
-        text += _("; {count} rows taken over from before, {worked} worked on").format(
-            count=result["taken_over"], worked=result["worked"]
+        text += _("; rows taken over from before: {count}, worked on: {worked}").format(
+            count=format_count(result["taken_over"]), worked=format_count(result["worked"])
         )
     return text

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from afina import __version__
 from afina.core.run import RunFolder
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_count
+from afina.core.units import format_count, format_share
 from afina.data.clean.checks import PERSONAL, Action, checks
 from afina.data.clean.personal import mask
 from afina.data.conversation import Conversation, Done
@@ -248,9 +248,12 @@ def _cut(text: str, most: int) -> str:
 def _next_steps(name: str, count: int, found: Sequence[Found], groups: Sequence[Kind]) -> Iterator[str]:
     """What a person would do now, the most urgent first."""
     names = {one.check: one for one in found}
-    if errors := [one for one in found if one.severity == "error" and one.action != "fix"]:
-        yield _("look at the rows under {checks}: they can harm a model or a person").format(
-            checks=", ".join(one.check for one in errors)
+    errors = [one for one in found if one.severity == "error"]
+    if kept := [one.check for one in errors if one.action not in ("fix", "drop")]:
+        yield _("look at the rows under {checks}: they can harm a model or a person").format(checks=", ".join(kept))
+    if left_out := [one.check for one in errors if one.action == "drop"]:
+        yield _("look at the rows under {checks}, which were left out: mend those that you need").format(
+            checks=", ".join(left_out)
         )
     if any(check in names and names[check].action == "warn" for check in PERSONAL):
         yield _("replace personal data and keys: {setting}").format(setting="`--set data.redact=true`")
@@ -259,8 +262,8 @@ def _next_steps(name: str, count: int, found: Sequence[Found], groups: Sequence[
     if count < GOOD:
         yield _("write more examples: {good} to {many} good ones are usually enough").format(good=GOOD, many=MANY)
     if groups and groups[0].share >= _HEAVY and len(groups) > 1:
-        yield _("add examples of other kinds: {share:.0%} of the questions are about {words}").format(
-            share=groups[0].share, words=", ".join(groups[0].words[:3])
+        yield _("add examples of other kinds: {share} of the questions are about {words}").format(
+            share=format_share(groups[0].share), words=", ".join(groups[0].words[:3])
         )
     yield _("read the rendered rows below once: what is marked is what the model learns to write")
     yield _("train: {command}").format(command=f"`afina train {name}`")

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_bytes
+from afina.core.units import format_bytes, grouped
 from afina.data.clean.personal import mask
 from afina.export.proof import HELD_OUT, largest_difference
 from afina.export.served import Served
@@ -59,8 +59,8 @@ def _facts(proof: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         (_("served by"), where),
         (_("model"), str(proof["model"])),
         *version,
-        (_("context in tokens"), f"{proof['context']:,}"),
-        (_("tokens a second"), f"{proof['tokens_per_second']:,.0f}"),
+        (_("context in tokens"), grouped(proof["context"])),
+        (_("tokens a second"), grouped(proof["tokens_per_second"])),
     )
 
 
@@ -69,12 +69,12 @@ def _file_facts(proof: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return (
         (_("file"), proof["file"]),
         (_("size"), format_bytes(proof["bytes"])),
-        (_("numbers: the largest error of a matrix"), f"{export['worst_error']:.2%}"),
-        (_("reading: held-out examples cut into the tokens of training"), f"{export['conversations']:,}"),
-        (_("of these, with unusual blanks or accents"), f"{export['untidy']:,}"),
+        (_("numbers: the largest error of a matrix"), f"{100 * export['worst_error']:.2f} %"),
+        (_("reading: held-out examples cut into the tokens of training"), grouped(export["conversations"])),
+        (_("of these, with unusual blanks or accents"), grouped(export["untidy"])),
         (
             _("choices: tokens compared with torch's ({kinds})").format(kinds=", ".join(export["compared"])),
-            f"{export['tokens']:,}",
+            grouped(export["tokens"]),
         ),
     )
 

@@ -13,7 +13,7 @@ from afina.core.events import Events, Metric, StageFinished, StageStarted, read_
 from afina.core.files import write_atomic
 from afina.core.run import STAGES, Manifest, RunFolder
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_bytes, format_count, format_duration, format_share
+from afina.core.units import format_bytes, format_count, format_duration, format_share, grouped
 from afina.export.rungs import Cell, Marks, Rung, heads
 from afina.export.served import Served
 from afina.recipe.load import to_yaml
@@ -144,16 +144,16 @@ def _curve(path: Path, trained: Manifest) -> plots.Curve | None:
 
 def _training(trained: Manifest) -> tuple[tuple[str, str], ...]:
     result = trained.result
-    steps = f"{result['steps']:,}"
+    steps = grouped(result["steps"])
     if result["early_stop"]:
-        steps += _(" of {planned} (stopped early)").format(planned=f"{result['planned_steps']:,}")
+        steps += _(" of {planned} (stopped early)").format(planned=grouped(result["planned_steps"]))
     facts = [(_("steps"), steps)]
     if result["first_loss"] is not None and result["best_loss"] is not None:
         losses = f"{result['first_loss']:.3f} → {result['best_loss']:.3f}"
-        facts += [(_("validation loss"), losses), (_("best step"), f"{result['best_step']:,}")]
+        facts += [(_("validation loss"), losses), (_("best step"), grouped(result["best_step"]))]
     facts += [
         (_("trained parameters"), format_count(result["trained_parameters"])),
-        (_("speed"), _("{rate} tokens/s").format(rate=f"{result['tokens_per_second']:,.0f}")),
+        (_("speed"), _("{rate} tokens/s").format(rate=grouped(result["tokens_per_second"]))),
         (_("peak memory"), format_bytes(result["peak_bytes"])),
         (_("computed in"), f"{result['dtype']}, {result['device']}"),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from afina.compare.comparison import load_comparison, title
 from afina.core.run import STAGES, RunFolder
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration, format_share
+from afina.core.units import format_bytes, format_duration, format_share, grouped
 from afina.measure.intervals import Interval
 
 _SIGNS = {"better": "▲", "worse": "▼", "too close to tell": "≈"}
@@ -72,7 +72,7 @@ class Summary:
         contenders = list(self.prompt_tokens)
         of_two = len(contenders) == 2
         head = [_("on {count} held-out examples").format(count=self.held_out), *(title(name) for name in contenders), ""]
-        tokens = [_("tokens a prompt"), *(f"{self.prompt_tokens[name]:,.0f}" for name in contenders), ""]
+        tokens = [_("tokens a prompt"), *(grouped(self.prompt_tokens[name]) for name in contenders), ""]
         body = []
         for line in self.metrics:
             cells = [

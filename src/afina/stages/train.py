@@ -16,7 +16,7 @@ from afina.core.events import Events
 from afina.core.files import require_disk
 from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_count
+from afina.core.units import format_bytes, format_count, grouped
 from afina.data.pack import planned_steps
 from afina.data.render import Row
 from afina.data.store import load_conversations, load_rows
@@ -326,7 +326,7 @@ def _summary(trained: loop.Trained, peak: int) -> str:
         else _("no validation rows")
     )
     stopped = _("; stopped early") if trained.early_stop else ""
-    speed = _("{rate:,.0f} tokens a second, at most {peak} of memory").format(
-        rate=trained.tokens_per_second, peak=format_bytes(peak)
+    speed = _("{rate} tokens a second, at most {peak} of memory").format(
+        rate=grouped(trained.tokens_per_second), peak=format_bytes(peak)
     )
     return f"{losses}{stopped}; {speed}"

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from afina.core.errors import RecipeError
+import yaml
+
+from afina.core.errors import RecipeError, ServiceError
 from afina.core.events import Events, Listener
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
@@ -24,7 +26,8 @@ def working_in(
 
     One that does not lead takes part in the work of one that does: it writes nothing, and nobody hears its events.
 
-    A recipe that turns out to be mistaken (RecipeError) does not replace the one of the run before it.
+    A recipe that turns out to be mistaken (RecipeError) does not replace the one of the run before it, nor does one that differs
+    only in where the model goes, where nobody answers there (ServiceError).
     """
     run = RunFolder(runs / recipe.name)
     if not leads:
@@ -36,7 +39,13 @@ def working_in(
         write_atomic(run.recipe_path, to_yaml(recipe))
         try:
             yield run, events
-        except RecipeError:  # a mistake in it is not what later commands shall take it from
-            if before is not None:
+        except (RecipeError, ServiceError) as error:  # a mistake in it is not what later commands shall take it from
+            if before is not None and (isinstance(error, RecipeError) or _deploys_elsewhere(before, recipe)):
                 write_atomic(run.recipe_path, before)
             raise
+
+
+def _deploys_elsewhere(before: str, recipe: Recipe) -> bool:
+    """Whether nothing but ``deploy`` is otherwise than in the recipe before: all other stages are as good for both."""
+    old, new = yaml.safe_load(before), recipe.model_dump(mode="json")
+    return {**old, "deploy": None} == {**new, "deploy": None}

@@ -10,7 +10,7 @@ from itertools import accumulate
 import torch
 
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration, format_share
+from afina.core.units import format_bytes, format_duration, format_share, grouped
 from afina.data.render import Row
 from afina.train.memory import held_bytes, peak_bytes
 
@@ -55,8 +55,8 @@ class Live:
         text = _("loss {smoothed:.3f} (this step {loss:.3f})").format(smoothed=values["smoothed_loss"], loss=values["loss"])
         if self._held_out is not None:
             text += " · " + _("held-out {loss:.3f}").format(loss=self._held_out)
-        text += " · " + _("{rate:,.0f} tokens/s, {share} of them trained").format(
-            rate=values["tokens_per_second"], share=format_share(values["trained_tokens"] / values["tokens"])
+        text += " · " + _("{rate} tokens/s, {share} of them trained").format(
+            rate=grouped(values["tokens_per_second"]), share=format_share(values["trained_tokens"] / values["tokens"])
         )
         if values["memory_bytes"]:
             text += f" · {format_bytes(int(values['memory_bytes']))}"

@@ -12,6 +12,7 @@ import pypdfium2.raw as pdfium
 
 from afina.core.errors import DataError
 from afina.core.translation import _
+from afina.core.units import grouped
 from afina.data.documents.document import Document, Passage
 from afina.data.documents.layout import GAP, Run, markdown
 
@@ -31,7 +32,7 @@ def read_pdf(path: Path) -> Document:
         document.close()
     if sum(len(run.text) for page in pages for run in page) > MOST_CHARACTERS:
         raise DataError(
-            _("{path} holds more than {count} characters").format(path=path, count=f"{MOST_CHARACTERS:,}"),
+            _("{path} holds more than {count} characters").format(path=path, count=grouped(MOST_CHARACTERS)),
             fix=_("part it into several documents"),
         )
     empty = [number for number, page in enumerate(pages, 1) if not page]

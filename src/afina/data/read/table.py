@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from afina.core.errors import DataError
 from afina.core.translation import _
+from afina.core.units import grouped
 from afina.data.conversation import Source
 from afina.data.read.item import LONGEST_LINE, Item, Knows, Record, broken, column_names
 from afina.data.read.lines import skip_line, too_long, undecodable
@@ -183,7 +184,7 @@ def _rest_of_torn(following: list[str], columns: int, delimiter: str) -> int:
 def _torn_text(error: csv.Error, line: int, last: int) -> str:
     if "field larger" in str(error):
         limit = csv.field_size_limit()
-        reason = _("a quote is never closed, or a cell has more than {limit:,} characters").format(limit=limit)
+        reason = _("a quote is never closed, or a cell has more than {limit} characters").format(limit=grouped(limit))
     else:
         reason = _("a quote stands inside a cell or is never closed")
     return reason + (_(" (left out up to line {last})").format(last=last) if last > line else "")

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from afina.core.errors import DataError
 from afina.core.translation import _
-from afina.core.units import GIB, format_bytes
+from afina.core.units import GIB, format_bytes, grouped
 from afina.recipe.recipe import Files
 
 MOST_UNPACKED = GIB  # bytes that anything may unpack to …
@@ -99,7 +99,9 @@ def members(path: Path) -> list[zipfile.ZipInfo]:
     unpacked, size = sum(member.file_size for member in found), path.stat().st_size
     if len(found) > MOST_MEMBERS:
         raise DataError(
-            _("{path} holds {count:,} files; at most {limit:,} are read").format(path=path, count=len(found), limit=MOST_MEMBERS),
+            _("{path} holds {count} files; at most {limit} are read").format(
+                path=path, count=grouped(len(found)), limit=grouped(MOST_MEMBERS)
+            ),
             fix=_("unpack it, and give the folder"),
         )
     if unpacked > max(MOST_UNPACKED, MOST_TIMES * size):

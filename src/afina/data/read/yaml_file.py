@@ -16,6 +16,7 @@ import yaml
 
 from afina.core.errors import DataError
 from afina.core.translation import _
+from afina.core.units import grouped
 from afina.data.conversation import Source
 from afina.data.read.item import BrokenFileError, Item, Knows, Record, broken
 from afina.data.read.number import Number
@@ -145,7 +146,7 @@ class _Builder:
         anchor = done.anchor if done else event.anchor if isinstance(event, yaml.ScalarEvent) else None
         self._values += 0 if done else size
         if self._values > _MOST_VALUES:
-            raise _broken(self._name, place[0], _("it holds more than {limit:,} values").format(limit=_MOST_VALUES))
+            raise _broken(self._name, place[0], _("it holds more than {limit} values").format(limit=grouped(_MOST_VALUES)))
         if anchor:
             self._anchors[anchor] = (value, size)
         if not self._open:
