@@ -20,6 +20,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import statistics
 import sys
 import time
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
@@ -58,7 +60,9 @@ from afina.stages.workspace import working_in  # noqa: E402
 DATA = BENCH.parents[1] / "shared" / "data"
 RUNS = BENCH.parent / ".cache" / "bench" / "compare"
 QUESTIONS, ROUNDS = 40, 3  # of a set, and how often each engine answers them
-SLOTS = (1, 4)  # conversations that llama.cpp answers at once
+SLOTS = (1, 4, 8)  # conversations that llama.cpp answers at once
+TIMED = ("gsm8k", "recetas", "xquad")
+LARGER = "gsm8k, 108 million parameters"
 
 SETS: dict[str, dict[str, Any]] = {
     "bitext": {
@@ -157,16 +161,34 @@ def shown(name: str, comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def answers_a_second(name: str, threads: int) -> dict[str, Any]:
-    """The untrained base on the held-out questions of a set, by each of ENGINES: the middle of three rounds, which take turns."""
-    settings = {**SETS[name], "compare": {**SETS[name]["compare"], "examples": QUESTIONS}}
+def larger_base(folder: Path) -> Path:
+    """SmolLM2-135M's layers with random weights behind the embedded model's vocabulary. Its answers do not end by themselves."""
+    if not folder.is_dir():
+        shutil.copytree(resolve_base("tiny").folder, folder, copy_function=shutil.copyfile)
+        config = transformers.LlamaConfig.from_pretrained(
+            folder,
+            hidden_size=576,
+            intermediate_size=1536,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            head_dim=64,
+        )
+        torch.manual_seed(0)
+        model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model.save_pretrained(folder)
+    return folder
+
+
+def answers_a_second(name: str, settings: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """The untrained base on the held-out questions of a set, each way: the middle of three rounds, in which they take turns."""
     recipe = validate({"name": f"bench-{name}", **settings}, "bench/compare.py")
     with working_in(recipe, RUNS) as (run, events):
         prepare(recipe, run, events)
         held_out = load_conversations(run.stage("prepare"), "test")
     base = resolve_base(recipe.base)
     renderer = build_renderer(recipe, base)
-    prompts = [one.prompt for one in choose_questions(held_out, QUESTIONS, recipe.data.split.seed)]
+    prompts = [one.prompt for one in choose_questions(held_out, recipe.compare.examples, recipe.data.split.seed)]
     most = recipe.compare.max_new_tokens
     torch.set_num_threads(threads)
     engine = TorchEngine(load_model(base, dtype=torch.float32, device=torch.device("cpu")), renderer.tokenizer, renderer.template)
@@ -233,7 +255,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(SETS), help="one set, and write nothing")
     parser.add_argument("--answers", action="store_true", help="only answers a second by torch and by llama.cpp")
-    parser.add_argument("--threads", type=int, default=1, help="threads of either, with --answers")
     options = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(
@@ -241,7 +262,15 @@ def main() -> None:
         )
     path = BENCH / "results" / "compare.json"
     if options.answers:
-        speed = {name: answers_a_second(name, options.threads) for name in ("gsm8k", "recetas", "xquad")}
+        asked = {name: {**SETS[name], "compare": {**SETS[name]["compare"], "examples": QUESTIONS}} for name in TIMED}
+        speed = {name: answers_a_second(name, settings, 1) for name, settings in asked.items()}
+        larger = {
+            **SETS["gsm8k"],
+            "name": "bench-larger",
+            "base": str(larger_base(RUNS / "larger")),
+            "compare": {"examples": QUESTIONS, "max_new_tokens": 40},
+        }
+        speed[LARGER] = answers_a_second(LARGER, larger, os.cpu_count() or 1)
         print(json.dumps(speed, ensure_ascii=False, indent=2))
         write_json(path, {**(read_json(path) if path.is_file() else {}), "answers": {"hardware": hardware(), **speed}})
         return
