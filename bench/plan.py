@@ -5,9 +5,9 @@
     python bench/plan.py --predict FILE                 what ``--gpu`` predicts, which needs no GPU
     python bench/plan.py --gpu --predicted FILE         … and takes from there
 
-On a CPU each configuration runs in processes of its own: the resident set at its highest during two steps (VmHWM, Linux), over
-what the process held before the model was made, against the dry run's peak; once with glibc as it is, once giving memory back at
-once, which shows the tensors without what the allocator keeps.
+On a CPU each configuration runs in processes of its own: the resident set at its highest during three steps (VmHWM, Linux), over
+what the process held before the model was made, against the dry run's peak; once as a training allocates, once giving memory back
+at once, which shows the tensors without what the allocator keeps.
 
 On a GPU the dry run's peak is held against ``max_memory_allocated`` over two steps, and what a plan adds for the allocator
 against ``max_memory_reserved``. Where a case has a limit, torch may take no more than what a card of that size would have free.
@@ -35,6 +35,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from afina.core import hardware
+from afina.core.allocation import align_large_tensors
 from afina.core.files import read_json, write_json
 from afina.core.run import versions
 from afina.core.units import GIB
@@ -56,7 +57,7 @@ from afina.train.target import named_gpu
 # Threads wait for each other where other programs work too.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # glibc gives memory back as soon as it is free: what is then resident is what is alive.
-GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "THP_MEM_ALLOC_ENABLE": "0"}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -173,19 +174,19 @@ def measured_apart(number: int, environment: dict[str, str]) -> int:
 
 
 def measured(case: Case) -> int:
-    """Bytes that two real steps held at most, over what the process held before."""
+    """Bytes that three real steps held at most, over what the process held before."""
     torch.manual_seed(0)
     attention.register()
-    train_two_steps(replace(case, shape="tiny", tokens=64))  # what is loaded and kept by the libraries
+    train_three_steps(replace(case, shape="tiny", tokens=64))  # what is loaded and kept by the libraries
     gc.collect()
     before = hardware.resident_bytes()
-    train_two_steps(case)
+    train_three_steps(case)
     status = Path("/proc/self/status").read_text(encoding="ascii")
     highest = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     return highest - before
 
 
-def train_two_steps(case: Case) -> None:
+def train_three_steps(case: Case) -> None:
     setup = setup_of(case)
     model = AutoModelForCausalLM.from_config(setup.config, dtype=torch.float32, attn_implementation=attention.NAME)
     model.config.use_cache = False
@@ -206,7 +207,7 @@ def train_two_steps(case: Case) -> None:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # begins VmHWM anew
-    for _step in range(2):
+    for _step in range(3):
         one_step(model, parameters, optimizer, batch, case.checkpointing)
 
 
@@ -350,6 +351,7 @@ def compare_on_gpu(file: Path | None) -> None:
 
 
 def compare_on_cpu() -> None:
+    align_large_tensors()  # as every command does; the processes of the cases inherit it
     rows = []
     for number, case in enumerate(CASES):
         start = time.perf_counter()
