@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from afina.compare.comparison import Scored, title
+from afina.compare.comparison import Scored, pairs_of, title
 from afina.core.files import read_json, write_json
 from afina.core.translation import _
 from afina.core.units import format_count
@@ -55,7 +55,7 @@ def stand(scores: Mapping[str, Sequence[float]], metric: Metric, *, resamples: i
     """The standing of contenders with these ``scores``, one an example, in the same order for all."""
     sign = 1 if metric.direction == "higher" else -1
     best = max(scores, key=lambda name: sign * float(np.mean(scores[name])))  # of equal ones the first
-    pairs = len(scores) * (len(scores) - 1) // 2  # any of them could have come out as the best and another one
+    pairs = pairs_of(len(scores))
     behind, undecided = [], []
     for name, theirs in scores.items():
         if name == best:

@@ -11,7 +11,7 @@ from typing import Any
 
 from afina import __version__
 from afina.compare.checks import told
-from afina.compare.comparison import ANSWERS, Comparison, Typical, load_comparison, title
+from afina.compare.comparison import ANSWERS, Comparison, Typical, load_comparison, pairs_of, title
 from afina.compare.endpoint import called
 from afina.compare.forgetting import load_forgetting
 from afina.compare.forgetting import words as forgetting_words
@@ -141,7 +141,8 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
             "their differences by Bonett and Price."
         ).format(resamples=f"{comparison.resamples:,}")
         + " "
-        + _("A difference counts where its 95 % interval leaves out zero."),
+        + _("A difference counts where its 95 % interval leaves out zero.")
+        + _widened(len(comparison.contenders)),
         _("Typical answers (medians): {contenders}; expected: {characters} characters.").format(
             contenders=typical, characters=f"{comparison.expected_characters:.0f}"
         ),
@@ -162,6 +163,13 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
             )
         )
     return tuple(notes)
+
+
+def _widened(contenders: int) -> str:
+    if contenders <= 2:
+        return ""
+    text = _("Of several contenders one is always the luckiest: intervals of differences are widened for all {pairs} pairs.")
+    return " " + text.format(pairs=pairs_of(contenders))
 
 
 def _judge_notes(comparison: Comparison) -> list[str]:
