@@ -148,5 +148,5 @@ def _print_table(args: argparse.Namespace) -> int:
     print("|---|---|" + "---:|" * len(CARD_SIZES))
     for shape, ways in table.items():
         for way, found in ways.items():
-            print(f"| {shape} | {way} | " + " | ".join(f"{count:,}" if count else "–" for count in found) + " |")
+            print(f"| {shape} | {way} | " + " | ".join(grouped(count) if count else "–" for count in found) + " |")
     return 0

@@ -20,7 +20,7 @@ from afina.compare.standing import words as standing_words
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_count, format_duration, format_share
+from afina.core.units import format_count, format_duration, format_share, grouped
 from afina.data.clean.personal import mask
 from afina.infer.answer import BATCH_ROWS
 from afina.measure.choice import main_metric
@@ -93,7 +93,7 @@ def costs_of(comparison: Comparison, prices: Prices) -> tuple[Cost, ...]:
         Cost(
             _("tokens a prompt"),
             _("median of what is read before an answer"),
-            tuple(f"{medians.prompt_tokens:,.0f}" for medians in typical),
+            tuple(grouped(medians.prompt_tokens) for medians in typical),
         ),
         Cost(
             _("seconds an answer"),
@@ -127,24 +127,26 @@ def _money(typical: Typical, prices: Prices) -> str:
 def notes_of(comparison: Comparison) -> tuple[str, ...]:
     typical = "; ".join(
         _("{contender}: {characters} characters, {tokens} tokens").format(
-            contender=title(medians.contender), characters=f"{medians.characters:.0f}", tokens=f"{medians.tokens:.0f}"
+            contender=title(medians.contender), characters=grouped(medians.characters), tokens=grouped(medians.tokens)
         )
         for medians in comparison.typical
     )
     notes = [
         _("Loss over {count} held-out examples ({tokens} trained tokens); {examples} of them were answered, greedily.").format(
-            count=comparison.held_out, tokens=format_count(comparison.trained_tokens), examples=comparison.examples
+            count=grouped(comparison.held_out),
+            tokens=format_count(comparison.trained_tokens),
+            examples=grouped(comparison.examples),
         )
         + " "
         + _(
             "Intervals: the farthest of {resamples} bootstrap samples over examples, Student's and Hall's; shares by Wilson, "
             "their differences by Bonett and Price."
-        ).format(resamples=f"{comparison.resamples:,}")
+        ).format(resamples=grouped(comparison.resamples))
         + " "
         + _("A difference counts where its 95 % interval leaves out zero.")
         + _widened(len(comparison.contenders)),
         _("Typical answers (medians): {contenders}; expected: {characters} characters.").format(
-            contenders=typical, characters=f"{comparison.expected_characters:.0f}"
+            contenders=typical, characters=grouped(comparison.expected_characters)
         ),
         _(
             "Models of this machine are asked through torch, up to {rows} questions in a batch, on the very weights that the "
@@ -363,8 +365,8 @@ def _of_kinds(comparison: Comparison, main: str) -> list[Metric]:
 
 
 def _facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
-    kinds = [(kind_title(kind), f"{count:,}") for kind, count in comparison.kinds.items() if len(comparison.kinds) > 1]
-    return ((_("held-out examples"), f"{comparison.held_out:,}"), (_("answered"), f"{comparison.examples:,}"), *kinds)
+    kinds = [(kind_title(kind), grouped(count)) for kind, count in comparison.kinds.items() if len(comparison.kinds) > 1]
+    return ((_("held-out examples"), grouped(comparison.held_out)), (_("answered"), grouped(comparison.examples)), *kinds)
 
 
 def _over(comparison: Comparison, main: str) -> tuple[Over, ...]:

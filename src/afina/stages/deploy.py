@@ -58,7 +58,7 @@ class DeployResult:
     question: str
     answer: str
     text_compared: bool
-    tokens_per_second: float
+    tokens_per_second: float | None
     checked: list[dict[str, Any]]
     inside: dict[str, Any] | None
     chat: str
@@ -370,7 +370,7 @@ def _proof_result(proof: Proof) -> dict[str, Any]:
     return {
         "question": proof.question,
         "answer": proof.answer,
-        "tokens_per_second": round(_rate(proof), 1),
+        "tokens_per_second": None if proof.tokens_per_second is None else round(proof.tokens_per_second, 1),
         "checked": [asdict(check) for check in proof.checked],
     }
 
@@ -383,14 +383,13 @@ def _tell_differing(checked: Sequence[Mapping[str, Any]], events: Events) -> Non
         events.warn(NAME, text.format(cases=", ".join(differing), file=f"{NAME}/{PAGE}"))
 
 
-def _rate(proof: Proof) -> float:
-    return proof.answer_tokens / max(proof.seconds, 1e-6)
-
-
 def _summary(proof: Proof, model: str) -> str:
     text = (
-        _("{model} answered and stopped by itself after {tokens} tokens, {rate} tokens a second")
+        _("{model} answered and stopped by itself after {tokens} tokens")
         if proof.ended
-        else _("{model} answered and did not stop within {tokens} tokens, {rate} tokens a second")
+        else _("{model} answered and did not stop within {tokens} tokens")
     )
-    return text.format(model=model, tokens=proof.answer_tokens, rate=grouped(_rate(proof)))
+    said = text.format(model=model, tokens=grouped(proof.answer_tokens))
+    if proof.tokens_per_second is not None:
+        said += ", " + _("{rate} tokens a second").format(rate=grouped(proof.tokens_per_second))
+    return said

@@ -55,12 +55,13 @@ def _verdict(proof: Mapping[str, Any], hard: tuple[Case, ...]) -> str:
 def _facts(proof: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     where = _("the embedded llama.cpp") if proof["destination"] == "embedded" else "Ollama"
     version = ((_("version"), str(proof["version"])),) if proof["version"] else ()
+    rate = proof["tokens_per_second"]
     return (
         (_("served by"), where),
         (_("model"), str(proof["model"])),
         *version,
         (_("context in tokens"), grouped(proof["context"])),
-        (_("tokens a second"), grouped(proof["tokens_per_second"])),
+        *(((_("tokens a second"), grouped(rate)),) if rate is not None else ()),
     )
 
 
