@@ -315,6 +315,9 @@ def test_rows_that_are_too_long_are_left_out_parted_or_kept(base: Path, tmp_path
         prepared(recipe(base, [path], train=short, long=long, max_broken=0.5, checks={"length-outlier": "off"}), tmp_path / long)
         for long in ("drop", "split", "keep")
     )
+    with pytest.raises(DataError) as caught:
+        prepared(recipe(base, [path], train=short, checks={"length-outlier": "off"}), tmp_path / "stopped")
+    assert "--set data.long=split; or go on without these rows: --set data.max_broken=0.15" in caught.value.fix
     assert dropped.found("too-long") == [(str(n), "dropped") for n in range(61, 71)]
     assert sum(dropped.result.conversations.values()) == 60
     assert dropped.result.longest <= 200

@@ -17,7 +17,7 @@ import numpy as np
 from afina.compare.comparison import Scored, pairs_of, title
 from afina.core.files import read_json, write_json
 from afina.core.translation import _
-from afina.core.units import format_count
+from afina.core.units import format_count, grouped
 from afina.measure.intervals import MOST_NEEDED, POWER, Interval, difference_interval, examples_needed, stretched
 from afina.measure.metrics import Metric, metric_of
 
@@ -91,7 +91,7 @@ def words(standing: Standing) -> str:
 def _open_words(standing: Standing, others: Sequence[Open], metric: Metric) -> str:
     other, names = others[0], ", ".join(title(one.contender) for one in others)
     between = _("{metric}: between {best} and {other} no difference is shown by {count} examples").format(
-        metric=metric.title, best=title(standing.best), other=names, count=standing.examples
+        metric=metric.title, best=title(standing.best), other=names, count=grouped(standing.examples)
     )
     if other.needed is None:
         return between + _(", and more than {most} would be needed if it is as small as it looks").format(

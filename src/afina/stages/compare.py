@@ -375,7 +375,10 @@ def _tell_of_prompts(given: Mapping[Way, Given], contenders: Sequence[Contender]
         what = _("examples") if contender.way == "examples" else _("passages")
         text = _("{contender}: {shown} {what} before a question, {tokens} tokens a prompt (medians)")
         shown, tokens = median(len(one.shown) for one in asked), median(one.prompt_tokens for one in asked)
-        events.info(NAME, text.format(contender=title(contender.name), shown=grouped_exactly(shown), what=what, tokens=grouped_exactly(tokens)))
+        events.info(
+            NAME,
+            text.format(contender=title(contender.name), shown=grouped_exactly(shown), what=what, tokens=grouped_exactly(tokens)),
+        )
         if without := sum(not one.shown and one.left_out > 0 for one in asked):
             text = _("{contender}: before {count} of {all} questions there is no room for what was found; {fix}")
             fix = _("lower compare.max_new_tokens or data.chunk_characters, or take a base with a longer context")

@@ -297,7 +297,7 @@ def verdict_of(comparison: Comparison, run: RunFolder) -> Verdict:
     ahead = standing_words(standing)
     if len(comparison.contenders) == 2:
         return Verdict(counted, (ahead + ".", *forgetting))
-    headline = _("On {count} held-out examples, {ahead}.").format(count=comparison.held_out, ahead=ahead)
+    headline = _("On {count} held-out examples, {ahead}.").format(count=grouped(comparison.held_out), ahead=ahead)
     return Verdict(headline, (counted, *forgetting))
 
 
@@ -333,7 +333,7 @@ def gather_comparison(comparison: Comparison, name: str, answers: Path, prices: 
 def headline_of(comparison: Comparison) -> str:
     """What the comparison counts, in a sentence."""
     if not comparison.differences:
-        return _("One contender was measured on {count} held-out examples.").format(count=comparison.held_out)
+        return _("One contender was measured on {count} held-out examples.").format(count=grouped(comparison.held_out))
     first, *others = comparison.contenders
     verdicts = {
         title(name): [one.verdict for one in comparison.differences if one.contender == name and not one.kind] for name in others
