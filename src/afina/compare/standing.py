@@ -17,7 +17,7 @@ import numpy as np
 from afina.compare.comparison import Scored, pairs_of, title
 from afina.core.files import read_json, write_json
 from afina.core.translation import _
-from afina.core.units import format_count, grouped
+from afina.core.units import Displayed, format_count, grouped
 from afina.measure.intervals import MOST_NEEDED, POWER, Interval, difference_interval, examples_needed, stretched
 from afina.measure.metrics import Metric, metric_of
 
@@ -98,7 +98,7 @@ def _open_words(standing: Standing, others: Sequence[Open], metric: Metric) -> s
             most=format_count(MOST_NEEDED)
         )
     return between + _("; about {needed} would be needed for one of {gap:.1f} points, to see it {power:.0f} times in 100").format(
-        needed=format_count(other.needed), gap=100 * other.gap, power=100 * POWER
+        needed=format_count(other.needed), gap=Displayed(100 * other.gap), power=100 * POWER
     )
 
 

@@ -63,7 +63,7 @@ from afina.core.events import Events, Progress
 from afina.core.files import write_atomic
 from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_count, format_duration, format_share, grouped, grouped_exactly
+from afina.core.units import Displayed, format_bytes, format_count, format_duration, format_share, grouped, grouped_exactly
 from afina.data.conversation import Conversation
 from afina.data.documents.document import Chunk
 from afina.data.render import Renderer, Row
@@ -401,7 +401,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def _value(metric: str, interval: Interval) -> str:
-    return f"{interval.value:.2f}" if metric == "loss" else format_share(interval.value)
+    return f"{Displayed(interval.value):.2f}" if metric == "loss" else format_share(interval.value)
 
 
 def _range(interval: Interval) -> str:

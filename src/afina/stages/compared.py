@@ -20,7 +20,7 @@ from afina.compare.standing import words as standing_words
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_count, format_duration, format_share, grouped
+from afina.core.units import Displayed, format_count, format_duration, format_share, grouped
 from afina.data.clean.personal import mask
 from afina.infer.answer import BATCH_ROWS
 from afina.measure.choice import main_metric
@@ -98,7 +98,7 @@ def costs_of(comparison: Comparison, prices: Prices) -> tuple[Cost, ...]:
         Cost(
             _("seconds an answer"),
             _("median, as one of a batch, or of a few asked at once elsewhere"),
-            tuple(f"{medians.seconds:.2f}" for medians in typical),
+            tuple(f"{Displayed(medians.seconds):.2f}" for medians in typical),
         ),
         Cost(
             _("time of {count} answers").format(count=many),
@@ -121,7 +121,7 @@ def _money(typical: Typical, prices: Prices) -> str:
     if typical.contender not in prices:
         return "–"
     read, written = prices[typical.contender]
-    return f"{_MANY * (typical.prompt_tokens * read + typical.tokens * written) / 1e6:,.2f}"
+    return f"{Displayed(_MANY * (typical.prompt_tokens * read + typical.tokens * written) / 1e6):,.2f}"
 
 
 def notes_of(comparison: Comparison) -> tuple[str, ...]:
@@ -209,11 +209,11 @@ def _finite_high(interval: Interval) -> float:
 
 def interval_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
     """``0.84`` and ``0.79–0.90``; ``97 %`` and ``83–99 %``."""
-    value = f"{interval.value:.3f}" if in_nats else format_share(interval.value)
+    value = f"{Displayed(interval.value):.3f}" if in_nats else format_share(interval.value)
     if not math.isfinite(interval.high):
         return value, _("one example")
     if in_nats:
-        return value, f"{interval.low:.3f}–{interval.high:.3f}"
+        return value, f"{Displayed(interval.low):.3f}–{Displayed(interval.high):.3f}"
     return value, share_range(interval)
 
 
@@ -221,7 +221,8 @@ def _difference_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
     """``−2.370`` and ``−2.60 to −2.14``; for shares in percentage points."""
     scale, form = (1, "+.3f") if in_nats else (100, "+.0f")
     value, low, high = (
-        f"{scale * end:{form}}".replace("-", "−") if end else "0" for end in (interval.value, interval.low, interval.high)
+        f"{Displayed(scale * end):{form}}".replace("-", "−") if end else "0"
+        for end in (interval.value, interval.low, interval.high)
     )
     unit = "" if in_nats else " " + _("points")
     if not math.isfinite(interval.high):

@@ -76,7 +76,7 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
 
     def work(folder: Path) -> Outcome:
         start = time.monotonic()
-        _require_proved(gguf, exported)
+        _require_proved(gguf, exported, recipe.name)
         base = resolve_base(recipe.base, recipe.revision)
         renderer = build_renderer(recipe, base)
         held_out = load_conversations(run.stage(PREPARE), "test")
@@ -275,19 +275,20 @@ def choose_gguf(recipe: Recipe, run: RunFolder) -> Path:
         raise _no_such_type(recipe)
     file = run.stage(EXPORT) / name
     if not file.is_file() or file.stat().st_size != exported.outputs[name]:
-        raise _changed(file)
+        raise _changed(file, recipe.name)
     return file
 
 
-def _require_proved(file: Path, exported: Manifest) -> None:
+def _require_proved(file: Path, exported: Manifest, name: str) -> None:
     """Raises DataError for a file that is not, byte for byte, the one that export proved."""
     if sha256_of(file) != exported.result["sha256"][kind_of(file)]:
-        raise _changed(file)
+        raise _changed(file, name)
 
 
-def _changed(file: Path) -> DataError:
+def _changed(file: Path, name: str) -> DataError:
     return DataError(
-        _("{file} is gone or has changed since it was exported").format(file=file), fix=_("make it again with: afina export NAME")
+        _("{file} is gone or has changed since it was exported").format(file=file),
+        fix=_("make it again with: afina export {name}").format(name=name),
     )
 
 

@@ -20,7 +20,7 @@ from afina.core.events import Events, Progress
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.core.units import format_count, format_share
+from afina.core.units import Displayed, format_count, format_share
 from afina.data.clean.checks import actions, checks
 from afina.data.clean.row import Cleaner
 from afina.data.conversation import Conversation, Done, Finding, Message, Preference
@@ -379,7 +379,7 @@ def _remedy(check: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.3g} %"
+    return f"{Displayed(share * 100):.3g} %"
 
 
 def _summary(result: Mapping[str, Any]) -> str:
