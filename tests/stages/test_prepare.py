@@ -467,6 +467,17 @@ def test_fifty_examples_are_not_told_to_be_fewer_than_fifty(base: Path, tmp_path
     assert "fewer than 50" not in notices(done)
 
 
+def test_rows_of_which_none_is_a_conversation_are_an_error_and_no_bug(base: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"text": f"a text, number {number}"} for number in range(30)])
+    with pytest.raises(DataError, match="30 of 30 rows cannot be used") as caught:
+        prepared(recipe(base, [path]), tmp_path / "runs")
+    assert "data.documents" in caught.value.fix
+    exported = tmp_path / "slack.json"
+    exported.write_text(json.dumps([{"user": "ana", "text": f"hello {number}"} for number in range(30)]))
+    with pytest.raises(DataError, match="30 of 30 rows cannot be used"):
+        prepared(recipe(base, [exported]), tmp_path / "others")
+
+
 def test_too_many_broken_rows_stop_it_with_the_first_ones_named(base: Path, tmp_path: Path) -> None:
     lines = [json.dumps(row) for row in shop_rows(90)]
     broken = {5: '{"prompt": "a"', 17: "[1, 2", 23: '{"prompt": "a", "completion": ""}', 40: "null", 41: '{"prompt": "b"}'}

@@ -233,6 +233,8 @@ class Preparation:
         count, rows = sum(broken.values()), sum(file.rows for file in self._files)
         share, limit = count / max(1, rows), self._recipe.data.max_broken
         usable = rows - sum(findings.dropped().values())
+        if not any(file.conversations for file in self._files):
+            usable = 0  # texts are found once a file
         if usable > 0 and share <= limit:
             return
         shown = [
@@ -245,8 +247,9 @@ class Preparation:
         if (total := sum(dropped.values())) > _SHOWN:
             by_check = ", ".join(f"{check} {number}" for check, number in sorted(dropped.items(), key=lambda item: -item[1]))
             shown[_SHOWN:] = [_("  … and {count} more; all by check: {checks}").format(count=total - _SHOWN, checks=by_check)]
+        refused = total if usable > 0 else max(total, rows)
         what = _("{refused} of {rows} rows cannot be used ({share}; data.max_broken allows {limit})").format(
-            refused=total, rows=rows, share=_percent(total / max(1, rows)), limit=_percent(limit)
+            refused=refused, rows=rows, share=_percent(refused / max(1, rows)), limit=_percent(limit)
         )
         worst = max(dropped, key=dropped.__getitem__)
         if usable <= 0:
