@@ -467,6 +467,15 @@ def test_fifty_examples_are_not_told_to_be_fewer_than_fifty(base: Path, tmp_path
     assert "fewer than 50" not in notices(done)
 
 
+def test_rows_in_one_line_of_json_are_as_many_as_they_are(base: Path, tmp_path: Path) -> None:
+    """All had the same place, and were taken for one row of which one was left."""
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(shop_rows(90)))
+    done = prepared(recipe(base, [path]), tmp_path / "runs")
+    assert sum(done.result.conversations.values()) == 90
+    assert {talk.source.line for talk in done.kept} == {*range(1, 91)}
+
+
 def test_rows_of_which_none_is_a_conversation_are_an_error_and_no_bug(base: Path, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [{"text": f"a text, number {number}"} for number in range(30)])
     with pytest.raises(DataError, match="30 of 30 rows cannot be used") as caught:
