@@ -55,6 +55,11 @@ def test_on_this_machine_nothing_essential_is_missing(capsys: pytest.CaptureFixt
     assert {line.split()[0] for line in out.splitlines()} <= {"ok", "warning", "missing", "→", "everything"}
 
 
+def test_extras_for_work_on_afina_itself_are_not_listed(tmp_path: Path) -> None:
+    extras = {found.topic for found in examine(tmp_path).findings if found.topic.startswith("extra ")}
+    assert not extras & {"extra dev", "extra bench", "extra fuzz"}
+
+
 def test_json_holds_the_same_findings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run("--json", "--runs", str(tmp_path)) == 0
     record = json.loads(capsys.readouterr().out)

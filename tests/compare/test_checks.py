@@ -46,6 +46,13 @@ def test_labels_and_json_are_learned_as_what_they_are() -> None:
     }
 
 
+def test_rules_are_told_in_words() -> None:
+    learned = learn_checks([one + other for one in "abcdefghijklm" for other in "nopqrstuvwxyz"])
+    assert [told(check) for check in learned] == ["is in one line", "has at most 5 words"]
+    assert told(Check(most_words=1)) == "has one word at most"
+    assert told(Check(matches="Hola.*")) == "matches Hola.*"
+
+
 def test_what_most_answers_do_is_no_rule_and_few_answers_teach_nothing() -> None:
     assert learn_checks(LETTERS[: LEAST - 1]) == ()
     mixed = [*LETTERS[:30], *(f"Hola, {number}\nno" for number in range(10))]

@@ -26,10 +26,12 @@ from afina.compare.contenders import choose_contenders, names_of
 from afina.compare.figure import Example
 from afina.compare.knowledge import kinds_of
 from afina.compare.prompts import Asked
+from afina.compare.standing import scores_of, stand
 from afina.data.conversation import Conversation, Message, Source
 from afina.data.render import Row
 from afina.infer.answer import Answer
 from afina.measure.choice import choose_metrics
+from afina.measure.metrics import metric_of
 from afina.model.base import resolve_base
 from afina.recipe.recipe import Check
 from tests.fakes.rows import row_of
@@ -178,6 +180,21 @@ def test_several_contenders_are_each_measured_against_the_first(tmp_path: Path) 
     assert [medians.prompt_tokens for medians in comparison.typical] == [34.5, 34.5, 400, 34.5]
     save_comparison(tmp_path, comparison, questions, scored)
     assert load_comparison(tmp_path) == comparison
+
+
+def test_the_verdicts_and_the_standing_follow_one_rule() -> None:
+    """In a comparison of six, few-shot was marked as better than the base, and the headline said that no difference was shown."""
+    questions, (base, _tuned) = shop(24)
+    right = [question.answer for question in questions]
+    some = replace(base, contender="few_shot", answers=performance("few_shot", [*right[:5], *["no sé"] * 19], []).answers)
+    others = [replace(base, contender=name) for name in ("prompt+", "rag", "tuned", "tuned+rag")]
+    for performances, told in (([base, some], "better"), ([base, some, *others], "too close to tell")):
+        scored = score_answers(performances, questions, scoring(None))
+        comparison = compare_performances(performances, scored, questions, scoring=scoring(None), resamples=200, seed=7)
+        (found,) = [one for one in comparison.differences if (one.metric, one.contender) == ("exact", "few_shot")]
+        standing = stand(scores_of(scored, "exact"), metric_of("exact"), resamples=200, seed=7)
+        assert found.verdict == told
+        assert (standing.best, "prompt" in standing.behind) == ("few_shot", told == "better")
 
 
 def test_an_answer_to_a_longer_prompt_keeps_that_prompt_and_its_sources(tmp_path: Path) -> None:

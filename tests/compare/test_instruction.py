@@ -44,6 +44,11 @@ def test_labels_and_json_need_no_other_words() -> None:
     )
 
 
+def test_answers_of_a_word_are_told_as_one() -> None:
+    answers = [f"word{number}x" for number in range(150)]
+    assert write_instruction(talks(answers)).splitlines()[-1] == "Write one word, at most 5."
+
+
 def test_answers_without_a_form_have_no_instruction() -> None:
     assert write_instruction(talks(["yes, of course", "no"])) == ""
 

@@ -2,7 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from afina.core.units import GIB, KIB, MIB, format_bytes, format_count, format_duration, format_share, grouped, grouped_exactly
+from afina.core.units import (
+    GIB,
+    KIB,
+    MIB,
+    Displayed,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_share,
+    grouped,
+    grouped_exactly,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,4 +48,7 @@ def test_thousands_stand_apart_as_the_language_wants_it(monkeypatch: pytest.Monk
     monkeypatch.setenv("AFINA_LANG", "es")
     assert (grouped(2255), grouped(999), format_count(9999)) == ("2255", "999", "9999")
     assert (grouped(106_173), grouped(-1_234_567)) == ("106\u202f173", "-1\u202f234\u202f567")
-    assert (grouped_exactly(0.5), grouped_exactly(2400.5), grouped_exactly(12_400.5)) == ("0.5", "2400.5", "12\u202f400.5")
+    assert (grouped_exactly(0.5), grouped_exactly(2400.5), grouped_exactly(12_400.5)) == ("0,5", "2400,5", "12\u202f400,5")
+    assert (format_bytes(1536), format_duration(0.84), format_count(5_800_000)) == ("1,5 KiB", "0,8 s", "5,8 M")
+    assert (format_share(0.997), f"{Displayed(-2.3714):+.3f}", f"{Displayed(1234):.0f}") == ("99,7 %", "-2,371", "1234")
+    assert str(Displayed(0.5)) == repr(Displayed(0.5)) == "0.5"

@@ -24,6 +24,7 @@ from afina.data.conversation import Message
 from afina.infer.llama import LlamaServer
 from tests.fakes.http import running
 
+EVAL_NS = 2_000_000  # for a token
 VALIDATION = "failed to validate GGUF with llama-quantize without compatibility patches: llama-quantize failed: exit status 1"
 
 
@@ -245,6 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "done_reason": answer.finish,
                 "prompt_eval_count": count,
                 "eval_count": len(answer.ids),
+                "eval_duration": EVAL_NS * len(answer.ids),
+                "load_duration": 60_000_000_000,  # a first answer waits for the model
                 **({"logprobs": [{**first[0], "top_logprobs": first}]} if body.get("logprobs") else {}),
             },
         )

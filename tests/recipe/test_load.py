@@ -64,6 +64,7 @@ def test_three_mistakes_are_told_at_once_with_their_lines(tmp_path: Path) -> Non
         ("name: x\ndata: {examples: [a]}\ntrain: {learning_rate: .inf}\n", "it should be a finite number"),
         ("name: x\ndata: {examples: [a], split: {val: 2}}\n", "data.split.val is 2; it should be less than 1"),
         ("name: x\ndata: {examples: [a]}\ndeploy: {port: 99999999}\n", "it should be at most 65535"),
+        ("name: x\ndata: {examples: [a]}\ntrain: {batch_tokens: 99999999999999999999}\n", "it should be at most 100000000"),
         ("name: x\ndata: {examples: []}\n", "data.examples is []; it should not be empty"),
         (
             "name: x\ndata: {examples: [a]}\ncompare: {contenders: [promt]}\n",

@@ -85,6 +85,11 @@ def test_every_case_stands_there_with_text_tokens_and_likelihood(shown: str) -> 
         assert known in text, known
 
 
+def test_a_speed_that_nobody_told_is_left_out() -> None:
+    assert "tokens a second" in read(draw(page(record()))).text
+    assert "tokens a second" not in read(draw(page(record(tokens_per_second=None)))).text
+
+
 def test_where_the_text_parts_both_sides_are_marked_from_there_on(shown: str) -> None:
     assert "&lt;|user|&gt;⏎\nHello<mark>␣␣⏎\n&lt;|assistant|&gt;⏎\n</mark>" in shown
     assert "&lt;|user|&gt;⏎\nHello<mark>⏎\n&lt;|assistant|&gt;⏎\n</mark>" in shown

@@ -81,7 +81,7 @@ def test_a_tuned_model_is_better_than_its_base_and_the_same_work_is_not_done_twi
     assert len(tasks) == 4, "loss and answers of two contenders"
     (finished,) = (event for event in heard if isinstance(event, StageFinished))
     assert finished.summary == summary(comparison)
-    assert any(isinstance(event, Notice) and "15 held-out examples" in event.text for event in heard)
+    assert any(isinstance(event, Notice) and "only 15 of 24 held-out examples" in event.text for event in heard)
 
     before = sha256_of(result.folder / "answers.jsonl")
     again: list[Event] = []
@@ -191,6 +191,8 @@ def test_expected_answers_that_break_the_pattern_are_told(trained: tuple[Path, P
     heard: list[Event] = []
     compare(recipe(folder, base, pattern="never", examples=3, max_new_tokens=3), run, Events(listeners=(heard.append,)))
     assert any(isinstance(event, Notice) and event.text.startswith("3 of 3 expected answers") for event in heard)
+    (few,) = [event.text for event in heard if isinstance(event, Notice) and "wide intervals" in event.text]
+    assert few.endswith("held-out examples are asked: wide intervals; a larger compare.examples narrows them")
 
 
 def test_no_held_out_example_is_an_error(trained: tuple[Path, Path, RunFolder]) -> None:

@@ -27,7 +27,7 @@ from afina.stages.deploy import (
     require_destination,
 )
 from tests.fakes.chain import SENTENCE, write_chain_gguf
-from tests.fakes.ollama import FakeOllama, Fault
+from tests.fakes.ollama import EVAL_NS, FakeOllama, Fault
 from tests.fakes.runs import finish_export, write_exported_run
 from tests.report.reading import read
 
@@ -64,6 +64,7 @@ def test_without_ollama_the_embedded_server_is_proved(tmp_path: Path, events: Ev
     assert (result.destination, result.model, result.answer) == ("embedded", "shop-f32.gguf", SENTENCE)
     assert result.gguf == run.stage("export") / "shop-f32.gguf"
     assert (result.chat, result.serve) == ("afina chat shop", "afina serve shop")
+    assert result.tokens_per_second is not None
     assert result.tokens_per_second > 0
     manifest = run.manifest("deploy")
     assert manifest is not None
@@ -83,7 +84,9 @@ def test_inside_ollama_the_model_is_asked_along_its_held_out_answers(
     tmp_path: Path, fake: FakeOllama, events: Events, heard: list[Event]
 ) -> None:
     recipe, run = write_exported_run(tmp_path, system="You sell tools.")
-    inside = deploy(recipe, run, events).inside
+    deployed = deploy(recipe, run, events)
+    inside = deployed.inside
+    assert deployed.tokens_per_second == 1e9 / EVAL_NS, "the time of loading is no part of it"
     assert inside is not None
     places = sum(len(passage.places) - 2 for passage in choose_passages(load_rows(run.stage("prepare"), "test")))
     assert (inside["near"]["places"], inside["near"]["agreement"]) == (places, 1.0), "all but an end and half a € each"

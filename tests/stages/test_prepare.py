@@ -315,6 +315,9 @@ def test_rows_that_are_too_long_are_left_out_parted_or_kept(base: Path, tmp_path
         prepared(recipe(base, [path], train=short, long=long, max_broken=0.5, checks={"length-outlier": "off"}), tmp_path / long)
         for long in ("drop", "split", "keep")
     )
+    with pytest.raises(DataError) as caught:
+        prepared(recipe(base, [path], train=short, checks={"length-outlier": "off"}), tmp_path / "stopped")
+    assert "--set data.long=split; or go on without these rows: --set data.max_broken=0.15" in caught.value.fix
     assert dropped.found("too-long") == [(str(n), "dropped") for n in range(61, 71)]
     assert sum(dropped.result.conversations.values()) == 60
     assert dropped.result.longest <= 200
@@ -462,6 +465,26 @@ def test_fifty_examples_are_not_told_to_be_fewer_than_fifty(base: Path, tmp_path
     done = prepared(recipe(base, [path], checks={"few-examples": "stop"}), tmp_path / "runs")
     assert "60 examples; fewer than about 100" in notices(done)
     assert "fewer than 50" not in notices(done)
+
+
+def test_rows_in_one_line_of_json_are_as_many_as_they_are(base: Path, tmp_path: Path) -> None:
+    """All had the same place, and were taken for one row of which one was left."""
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(shop_rows(90)))
+    done = prepared(recipe(base, [path]), tmp_path / "runs")
+    assert sum(done.result.conversations.values()) == 90
+    assert {talk.source.line for talk in done.kept} == {*range(1, 91)}
+
+
+def test_rows_of_which_none_is_a_conversation_are_an_error_and_no_bug(base: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", [{"text": f"a text, number {number}"} for number in range(30)])
+    with pytest.raises(DataError, match="30 of 30 rows cannot be used") as caught:
+        prepared(recipe(base, [path]), tmp_path / "runs")
+    assert "data.documents" in caught.value.fix
+    exported = tmp_path / "slack.json"
+    exported.write_text(json.dumps([{"user": "ana", "text": f"hello {number}"} for number in range(30)]))
+    with pytest.raises(DataError, match="30 of 30 rows cannot be used"):
+        prepared(recipe(base, [exported]), tmp_path / "others")
 
 
 def test_too_many_broken_rows_stop_it_with_the_first_ones_named(base: Path, tmp_path: Path) -> None:

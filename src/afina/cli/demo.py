@@ -15,7 +15,7 @@ from afina.cli.stage import print_json, say_next
 from afina.cli.target import add_common
 from afina.cli.terminal import shown_events
 from afina.core.translation import _, language
-from afina.core.units import format_bytes, format_duration
+from afina.core.units import Displayed, format_bytes, format_duration
 
 if TYPE_CHECKING:
     from afina.core.events import Events
@@ -135,9 +135,9 @@ def _show_curve(folder: RunFolder) -> None:
 
     training, held_out = losses(folder)
     if training:
-        _say(f"  {_('loss')} {training[0]:.2f} {curve(training)} {training[-1]:.2f}")
+        _say(f"  {_('loss')} {Displayed(training[0]):.2f} {curve(training)} {Displayed(training[-1]):.2f}")
     if held_out:
-        _say(f"  {_('on validation')} {' → '.join(f'{loss:.2f}' for loss in held_out)}")
+        _say(f"  {_('on validation')} {' → '.join(f'{Displayed(loss):.2f}' for loss in held_out)}")
 
 
 def _print_kinds(found: ByKind) -> None:

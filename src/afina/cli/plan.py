@@ -12,7 +12,7 @@ from afina.cli.target import add_common, load_target
 from afina.core.errors import RecipeError, ResourceError
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_count, format_duration
+from afina.core.units import format_bytes, format_count, format_duration, grouped
 
 if TYPE_CHECKING:
     from afina.recipe.recipe import Recipe
@@ -148,5 +148,5 @@ def _print_table(args: argparse.Namespace) -> int:
     print("|---|---|" + "---:|" * len(CARD_SIZES))
     for shape, ways in table.items():
         for way, found in ways.items():
-            print(f"| {shape} | {way} | " + " | ".join(f"{count:,}" if count else "–" for count in found) + " |")
+            print(f"| {shape} | {way} | " + " | ".join(grouped(count) if count else "–" for count in found) + " |")
     return 0

@@ -14,7 +14,7 @@ from rich.text import Text
 from afina.core import events
 from afina.core.events import Event, Listener
 from afina.core.translation import _
-from afina.core.units import format_duration
+from afina.core.units import Displayed, format_duration
 
 _SAMPLE_CHARACTERS = 60  # of a question and of an answer
 _PLAIN_SECONDS = 5.0  # between two lines of one task in a pipe
@@ -102,7 +102,7 @@ class _Live:
             self._tasks[event.task] = (number, time.monotonic(), event.done)
         number, start, first = self._tasks[event.task]
         seconds = time.monotonic() - start
-        rate = f"{(event.done - first) / seconds:.1f}/s" if seconds > 0.5 and event.done > first else ""
+        rate = f"{Displayed((event.done - first) / seconds):.1f}/s" if seconds > 0.5 and event.done > first else ""
         self._bars.update(number, completed=event.done, total=event.total, unit=event.unit, rate=rate, note=event.note)
         if event.done == event.total:
             self._bars.remove_task(number)
@@ -121,19 +121,24 @@ def line(event: Event) -> str:
     """An event as one line of text; ``""`` for those that are only data."""
     match event:
         case events.StageStarted(stage, plan):
-            return f"{stage:<8} {plan}"
+            return f"{_name(stage):<8} {plan}"
         case events.StageSkipped(stage, reason):
-            return f"{stage:<8} {_('as before')}: {reason}"
+            return f"{_name(stage):<8} {_('as before')}: {reason}"
         case events.StageFinished(stage, seconds, summary):
-            return f"{stage:<8} {_('done in')} {format_duration(seconds)}: {summary}"
+            return f"{_name(stage):<8} {_('done in')} {format_duration(seconds)}: {summary}"
         case events.Progress(stage, task, done, total, unit, note):
-            return f"{stage:<8} {task}: {f'{done}/{total}' if total else done} {unit} {note}".rstrip()
+            return f"{_name(stage):<8} {task}: {f'{done}/{total}' if total else done} {unit} {note}".rstrip()
         case events.Notice(stage, level, text):
-            return f"{stage:<8} {_('warning') + ': ' if level == 'warning' else ''}{text}"
+            return f"{_name(stage):<8} {_('warning') + ': ' if level == 'warning' else ''}{text}"
         case events.Sample(stage, step, prompt, _expected, answer):
-            return f"{stage:<8} {_('sample at step {step}').format(step=step)}: {_short(prompt)} → {_short(answer)}"
+            return f"{_name(stage):<8} {_('sample at step {step}').format(step=step)}: {_short(prompt)} → {_short(answer)}"
         case _:
             return ""
+
+
+def _name(stage: str) -> str:
+    """A stage's command; what is no command has a name in the user's language."""
+    return _("forgetting") if stage == "forgetting" else stage
 
 
 def _short(text: str) -> str:

@@ -38,13 +38,10 @@ _OUTLIERS = 0.01  # share of the answers, the longest ones, that set no limit
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
 _PIECE = re.compile(rf"\s+|{_NUMBER.pattern}|[^\W\d]+|[^\w\s]|_|\d")
 ANY_NUMBER = r"-?\d[\d.,]*"
-_SHAPES = (  # what answers are built of; the first that they all are
-    r"[^\n]*",  # one line
-    r"(?m).*^```.*",  # code
-    r"(?m).*^#{1,6} [^\W\d].*",  # a heading; "#### 42" is none
-    r"(?m).*^\|.*\|$.*",  # a table
-    r"(?m).*^(?:[-*+•]|\d+[.)]) .*",  # a list
-)
+_LINE, _CODE = r"[^\n]*", r"(?m).*^```.*"
+_HEADING = r"(?m).*^#{1,6} [^\W\d].*"  # "#### 42" is none
+_TABLE, _LIST = r"(?m).*^\|.*\|$.*", r"(?m).*^(?:[-*+•]|\d+[.)]) .*"
+_SHAPES = (_LINE, _CODE, _HEADING, _TABLE, _LIST)  # what answers are built of; the first that they all are
 
 
 def learn_checks(answers: Sequence[str]) -> tuple[Check, ...]:
@@ -183,7 +180,18 @@ def told(check: Check) -> str:
         "one_of": _("is one of: {value}"),
         "json_schema": _("is JSON with {value}"),
     }
+    shapes = {
+        _LINE: _("is in one line"),
+        _CODE: _("holds a block of code"),
+        _HEADING: _("holds a heading"),
+        _TABLE: _("holds a table"),
+        _LIST: _("holds a list"),
+    }
     ((name, value),) = check.rule.items()
+    if name == "matches" and value in shapes:
+        return shapes[value]
+    if (name, value) == ("most_words", 1):
+        return _("has one word at most")
     if name == "one_of":
         value = ", ".join(value[:6]) + (_(" and {count} more").format(count=len(value) - 6) if len(value) > 6 else "")
     if name == "json_schema":

@@ -33,6 +33,7 @@ from afina.measure.intervals import (
     mean_interval,
     proportion_difference,
     proportion_interval,
+    stretched,
     verdict,
 )
 from afina.measure.labels import label_match, macro_f1_difference, macro_f1_interval
@@ -105,7 +106,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Difference:
-    """``contender`` minus ``against``, example by example, and what it allows to say about the contender."""
+    """``contender`` minus ``against``, example by example, and what it allows to say about the contender.
+
+    The interval is as wide as all pairs of contenders together want it (``pairs_of``).
+    """
 
     metric: str
     contender: str
@@ -278,7 +282,8 @@ def compare_performances(
             differences += gaps
     if judgement is not None and not judgement.left_out:
         measured += [Measured("judge", name, tally.points) for name, tally in judgement.tallies.items()]
-        differences += [_judged(name, tally, judgement.against) for name, tally in judgement.tallies.items()]
+        pairs = pairs_of(len(samples))
+        differences += [_judged(name, tally, judgement.against, pairs) for name, tally in judgement.tallies.items()]
     return Comparison(
         held_out=len(tokens) or len(questions),
         trained_tokens=sum(count for _total, count in tokens),
@@ -299,10 +304,15 @@ def compare_performances(
     )
 
 
-def _judged(contender: str, tally: Tally, against: str) -> Difference:
+def pairs_of(contenders: int) -> int:
+    """How many pairs there are of so many. Any of them may differ by luck: intervals are widened for all."""
+    return contenders * (contenders - 1) // 2
+
+
+def _judged(contender: str, tally: Tally, against: str, pairs: int) -> Difference:
     """Half of the points each is no difference."""
     low, value, high = (end - 0.5 for end in (tally.points.low, tally.points.value, tally.points.high))
-    gap = Interval(value, low, high)
+    gap = stretched(Interval(value, low, high), pairs, within=(-0.5, 0.5))
     return Difference("judge", contender, against, gap, verdict(gap, "higher"))
 
 
@@ -351,6 +361,7 @@ def _measure(
         measured.append(Measured(metric.name, sample.contender, interval, kind))
         gap = _gap(metric, sample, first, resamples, seed) if place else None
         if gap is not None:
+            gap = stretched(gap, pairs_of(len(samples)), within=(-math.inf, math.inf) if metric.name == "loss" else (-1, 1))
             said = verdict(gap, metric.direction)
             differences.append(Difference(metric.name, sample.contender, first.contender, gap, said, kind))
     return measured, differences

@@ -19,7 +19,7 @@ import numpy as np
 
 from afina.core.files import read_json, write_json
 from afina.core.translation import _
-from afina.core.units import format_share
+from afina.core.units import Displayed, format_share
 from afina.data.conversation import Conversation, Message, Source
 from afina.measure.intervals import Interval, mean_interval, proportion_difference, proportion_interval
 
@@ -127,7 +127,9 @@ def words(found: Forgetting) -> str:
     points = _("{value:+.0f} points ({low:+.0f} to {high:+.0f})").format(
         value=100 * found.difference.value, low=100 * found.difference.low, high=100 * found.difference.high
     )
-    loss = _("loss of the right answers {base:.2f} → {tuned:.2f}").format(base=found.base_loss, tuned=found.tuned_loss)
+    loss = _("loss of the right answers {base:.2f} → {tuned:.2f}").format(
+        base=Displayed(found.base_loss), tuned=Displayed(found.tuned_loss)
+    )
     text = {
         "forgot": _("The training made the model forget: {points}; {shares}; {loss}."),
         "gained": _("The training made general answers better: {points}; {shares}; {loss}."),

@@ -45,6 +45,7 @@ _TEXTS = {
         "lines": "Write the answer in several lines.",
         "text": "Write the answer in a single line.",
         "length": "Write about {median} words, at most {most}.",
+        "word": "Write one word, at most {most}.",
         "register": "Address the reader as {value}.",
     },
     "es": {
@@ -60,6 +61,7 @@ _TEXTS = {
         "lines": "Escribe la respuesta en varias líneas.",
         "text": "Escribe la respuesta en una sola línea.",
         "length": "Escribe unas {median} palabras, {most} como mucho.",
+        "word": "Escribe una palabra, {most} como mucho.",
         "register": "Trata de {value} al lector.",
     },
 }
@@ -96,7 +98,8 @@ def _facts(examples: Sequence[Example], language: str) -> Iterator[tuple[str, di
             if name in _TEXTS[language]:
                 yield name, {}
     if "most_words" in rules:
-        yield "length", {"median": int(statistics.median(len(a.split()) for a in answers)), "most": rules["most_words"]}
+        median, most = int(statistics.median(len(a.split()) for a in answers)), rules["most_words"]
+        yield "length" if median > 1 else "word", {"median": median, "most": most}
     if (register := figures.get("register")) and register.share >= _STEADY:
         yield "register", {"value": register.values["register"]}
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from afina.compare.comparison import Scored, title
+from afina.compare.comparison import Scored, pairs_of, title
 from afina.core.files import read_json, write_json
 from afina.core.translation import _
-from afina.core.units import format_count
+from afina.core.units import Displayed, format_count, grouped
 from afina.measure.intervals import MOST_NEEDED, POWER, Interval, difference_interval, examples_needed, stretched
 from afina.measure.metrics import Metric, metric_of
 
@@ -55,7 +55,7 @@ def stand(scores: Mapping[str, Sequence[float]], metric: Metric, *, resamples: i
     """The standing of contenders with these ``scores``, one an example, in the same order for all."""
     sign = 1 if metric.direction == "higher" else -1
     best = max(scores, key=lambda name: sign * float(np.mean(scores[name])))  # of equal ones the first
-    pairs = len(scores) * (len(scores) - 1) // 2  # any of them could have come out as the best and another one
+    pairs = pairs_of(len(scores))
     behind, undecided = [], []
     for name, theirs in scores.items():
         if name == best:
@@ -91,14 +91,14 @@ def words(standing: Standing) -> str:
 def _open_words(standing: Standing, others: Sequence[Open], metric: Metric) -> str:
     other, names = others[0], ", ".join(title(one.contender) for one in others)
     between = _("{metric}: between {best} and {other} no difference is shown by {count} examples").format(
-        metric=metric.title, best=title(standing.best), other=names, count=standing.examples
+        metric=metric.title, best=title(standing.best), other=names, count=grouped(standing.examples)
     )
     if other.needed is None:
         return between + _(", and more than {most} would be needed if it is as small as it looks").format(
             most=format_count(MOST_NEEDED)
         )
     return between + _("; about {needed} would be needed for one of {gap:.1f} points, to see it {power:.0f} times in 100").format(
-        needed=format_count(other.needed), gap=100 * other.gap, power=100 * POWER
+        needed=format_count(other.needed), gap=Displayed(100 * other.gap), power=100 * POWER
     )
 
 

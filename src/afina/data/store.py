@@ -436,7 +436,9 @@ class _Mapped:
         return batch.column(name)[place].as_py()
 
     def numbers(self, name: str) -> NDArray[Any]:
-        return np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches] or [np.zeros(0)])
+        return np.concatenate(
+            [batch.column(name).to_numpy(zero_copy_only=False) for batch in self._batches] or [np.zeros(0, np.int64)]
+        )
 
     def lists(self, name: str, width: int) -> NDArray[Any]:
         """A column of lists of one length, (records, width)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from afina.core.errors import QualityError, ServiceError
@@ -22,6 +22,8 @@ from afina.export.proof import (
     require_same_text,
 )
 from afina.infer.llama import LlamaServer
+
+_SPOKEN = 32  # tokens over which the speed is measured, at most
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,10 @@ def prove_embedded(
 
         def ask(question: Question, limit: int) -> Reply:
             answer = server.answer(question.messages, limit, question.tools)
-            return Reply(answer.text, answer.finish, len(question.ids), len(answer.ids), answer.seconds, {})
+            return Reply(answer.text, answer.finish, len(question.ids), len(answer.ids), None, {})
 
         proof = first_that_ends(questions, ask, max_new_tokens, must_end=must_end)
+        proof = replace(proof, tokens_per_second=server.speed(questions[0].ids, min(max_new_tokens, _SPOKEN)))
         return EmbeddedModel(add_checked(proof, [check_case(server, question, bos) for question in hard]), start_seconds)
 
 

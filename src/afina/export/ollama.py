@@ -8,7 +8,6 @@ Until the last step the model that people use is the old one; a version that fai
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,14 +224,13 @@ def check_served(ollama: Ollama, model: str, question: Question, system: str | N
 
 
 def _ask(ollama: Ollama, model: str, question: Question, system: str | None, max_new_tokens: int) -> Reply:
-    start = time.monotonic()
     answer = ollama.chat(model, _without_default(question, system), max_new_tokens, question.tools)
     return Reply(
         text=answer.text,
         finish="stop" if answer.finish == "stop" else "length",
         prompt_tokens=answer.prompt_tokens,
         answer_tokens=answer.answer_tokens,
-        seconds=time.monotonic() - start,
+        tokens_per_second=answer.tokens_per_second,
         first=answer.first,
     )
 

@@ -74,25 +74,31 @@ class Checked:
 
 @dataclass(frozen=True)
 class Proof:
-    """A question that was answered; ``ended``: the answer ended by itself. ``checked``: all that were asked."""
+    """A question that was answered; ``ended``: the answer ended by itself. ``checked``: all that were asked.
+
+    ``tokens_per_second`` while the answer was written: neither loading nor reading counts. None where it was not told.
+    """
 
     question: str
     answer: str
     answer_tokens: int
-    seconds: float
+    tokens_per_second: float | None
     ended: bool
     checked: tuple[Checked, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a deployed model gave. ``finish``: ``stop`` where it ended by itself; ``first``: log-probabilities of first tokens."""
+    """What a deployed model gave. ``finish``: ``stop`` where it ended by itself; ``first``: log-probabilities of first tokens.
+
+    ``tokens_per_second`` as in ``Proof``.
+    """
 
     text: str
     finish: Literal["stop", "length"]
     prompt_tokens: int
     answer_tokens: int
-    seconds: float
+    tokens_per_second: float | None
     first: Mapping[bytes, float]
 
 
@@ -256,7 +262,8 @@ def first_that_ends(
                 difference=difference,
             )
         )
-        proofs.append(Proof(question.asked, reply.text, reply.answer_tokens, reply.seconds, ended=reply.finish == "stop"))
+        ended = reply.finish == "stop"
+        proofs.append(Proof(question.asked, reply.text, reply.answer_tokens, reply.tokens_per_second, ended))
     ending = next((proof for proof in proofs if proof.ended), None)
     if ending is None and must_end:
         raise QualityError(

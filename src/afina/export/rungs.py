@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration, format_share, grouped
+from afina.core.units import Displayed, format_bytes, format_duration, format_share, grouped
 from afina.measure.intervals import Interval, share_range
 from afina.measure.metrics import metric_of
 
@@ -100,11 +100,14 @@ class Rung:
         def cell(value: float | None, form: Callable[[float], str]) -> Cell:
             return Cell("" if value is None else form(value))
 
+        def small(value: float) -> str:
+            return f"{Displayed(value):.2g}"
+
         return [
-            Cell(f"{self.loss:.3f}"),
-            cell(self.base_loss, "{:.3f}".format),
-            cell(self.divergence, "{:.2g}".format),
-            cell(self.divergence_99, "{:.2g}".format),
+            Cell(f"{Displayed(self.loss):.3f}"),
+            cell(self.base_loss, lambda loss: f"{Displayed(loss):.3f}"),
+            cell(self.divergence, small),
+            cell(self.divergence_99, small),
             cell(self.agreement, format_share),
             cell(None if self.kept is None else self.kept.value, format_share),
             self._mark_cell(),

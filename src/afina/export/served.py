@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afina.core.translation import _
-from afina.core.units import format_share
+from afina.core.units import Displayed, format_share
 from afina.export.rungs import Cell
 from afina.measure.intervals import Interval, share_range
 from afina.measure.metrics import metric_of
@@ -51,10 +51,10 @@ class Served:
         if self.near is not None:
             near = self.near
             text = _("the same first choice as the file here at {share} of {count} places; divergence {divergence:.2g}")
-            told.append(text.format(share=format_share(near.agreement), count=near.places, divergence=near.divergence))
+            told.append(text.format(share=format_share(near.agreement), count=near.places, divergence=Displayed(near.divergence)))
             if near.loss is not None and near.loss_here is not None:
                 text = _("held-out loss {there:.3f} there and {here:.3f} here, at the {count} places that Ollama tells")
-                told.append(text.format(there=near.loss, here=near.loss_here, count=near.told))
+                told.append(text.format(there=Displayed(near.loss), here=Displayed(near.loss_here), count=near.told))
         if self.mark is not None:
             text = _("{metric} of its answers to {count} questions: {mark}")
             cell = Cell(format_share(self.mark.value), share_range(self.mark))

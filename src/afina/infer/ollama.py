@@ -38,7 +38,8 @@ class OllamaAnswer:
     """``finish`` is Ollama's done_reason (``stop``, ``length``); ``prompt_tokens`` counts all that the model read.
 
     ``first``: log-probabilities of the likeliest first tokens by their bytes; empty where Ollama does not tell them, with tools
-    for example.
+    for example. ``tokens_per_second``: while the answer was written, the loading and reading before it aside; None where Ollama
+    does not tell it, or the answer is too short for it.
     """
 
     text: str
@@ -46,6 +47,7 @@ class OllamaAnswer:
     prompt_tokens: int
     answer_tokens: int
     first: dict[bytes, float]
+    tokens_per_second: float | None
 
 
 @dataclass(frozen=True)
@@ -187,12 +189,14 @@ class Ollama:
         reply = self._chat(model, messages, tools, options, **wanted)
         if not isinstance(reply, dict) or not isinstance(reply.get("message", {}).get("content", ""), str):
             raise self._stranger()
+        tokens, nanoseconds = reply.get("eval_count", 0), reply.get("eval_duration", 0)
         return OllamaAnswer(
             text=reply.get("message", {}).get("content", ""),
             finish=reply.get("done_reason", ""),
             prompt_tokens=reply.get("prompt_eval_count", 0),  # zero and empty values are left out by Ollama
-            answer_tokens=reply.get("eval_count", 0),
+            answer_tokens=tokens,
             first=_first(reply),
+            tokens_per_second=1e9 * tokens / nanoseconds if tokens > 1 and nanoseconds else None,
         )
 
     def next_words(self, model: str, text: str) -> NextWords:

@@ -150,14 +150,14 @@ def difference_interval(ours: npt.ArrayLike, theirs: npt.ArrayLike, *, binary: b
     return mean_interval(np.subtract(ours, theirs), resamples=resamples, seed=seed)
 
 
-def stretched(interval: Interval, comparisons: int) -> Interval:
+def stretched(interval: Interval, comparisons: int, *, within: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
     """The interval as wide as it must be for so many ``comparisons`` all to hold in 95 of 100 cases (Bonferroni)."""
     factor = _z_of(comparisons) / _Z
     low, high = (
         interval.value - factor * (interval.value - interval.low),
         interval.value + factor * (interval.high - interval.value),
     )
-    return Interval(interval.value, low, high)
+    return Interval(interval.value, max(low, within[0]), min(high, within[1]))
 
 
 def _z_of(comparisons: int) -> float:

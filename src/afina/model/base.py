@@ -175,9 +175,10 @@ def _download(base: str, revision: str | None) -> Path:
     except RevisionNotFoundError:
         what, fix = _("the model {base} has no such revision"), _("check 'revision' in the recipe")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = type(error).__name__
+        response = error.response if isinstance(error, HfHubHTTPError) else None
+        status = f" (HTTP {response.status_code})" if response is not None else ""
         what, fix = (
-            _("the hub cannot be reached for {base}") + f" ({reason})",
+            _("the hub cannot be reached for {base}") + status,
             _("check the network, or name a local folder as base"),
         )
     raise ServiceError(what.format(base=base), fix=fix)

@@ -13,6 +13,7 @@ from afina.recipe.kinds import Kind
 from afina.recipe.schema import problem_of
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,62}"
+_MANY, _TOKENS, _SEED = 1_000_000_000, 100_000_000, 2**32 - 1  # above these a number is a slip of the keyboard
 
 
 class _Section(BaseModel):
@@ -67,7 +68,7 @@ class Split(_Section):
     """Share of the examples that training never sees: the comparison is made on them."""
     by: Annotated[str, Field(min_length=1)] = "auto"
     """auto: what is nearly the same, or of one document or chat, stays together. Else a column: rows with one value there do."""
-    seed: Annotated[int, Field(ge=0)] = 7
+    seed: Annotated[int, Field(ge=0, le=_SEED)] = 7
     """Decides which example falls where."""
 
     @model_validator(mode="after")
@@ -127,7 +128,7 @@ class Data(_Section):
     """Replace e-mail addresses, numbers of telephones, cards and identity, keys and passwords by others of the same form."""
     checks: Annotated[dict[str, str], BeforeValidator(_with_off)] = Field(default={}, validate_default=False)
     """What a check does: {near-duplicate: drop, refusal: off}. All of them: docs/en/checks.md."""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=_MANY)] | None = None
     """Take this many examples, chosen by the split's seed."""
     max_broken: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Stop when more than this share of the rows cannot be read or used."""
@@ -181,7 +182,7 @@ class Adapter(_Section):
 class Train(_Section):
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3
     """How often each example is seen."""
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_steps: Annotated[int, Field(ge=1, le=_MANY)] | None = None
     """Stop after this many steps, whatever the epochs say."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     """Size of a step at its highest; tiny models want ten times as much."""
@@ -199,25 +200,25 @@ class Train(_Section):
     """Pull of the matrices towards zero at each step (AdamW); norms, biases and embeddings are spared."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient; a longer one is shortened."""
-    batch_tokens: Annotated[int, Field(ge=16)] = 4096
+    batch_tokens: Annotated[int, Field(ge=16, le=_TOKENS)] = 4096
     """Tokens that make one step of the optimizer."""
-    micro_tokens: Annotated[int, Field(ge=16)] | Literal["auto"] = "auto"
+    micro_tokens: Annotated[int, Field(ge=16, le=_TOKENS)] | Literal["auto"] = "auto"
     """Tokens computed at once; does not change the result, only memory and speed. auto: as many as fit, see `afina plan`."""
-    max_tokens: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
+    max_tokens: Annotated[int, Field(ge=8, le=_TOKENS)] | Literal["auto"] = "auto"
     """Longest example; see data.long. auto: from the data (99.5 % of the rows fit), at most what the base can hold."""
-    evaluate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    evaluate_every: Annotated[int, Field(ge=1, le=_MANY)] | Literal["auto"] = "auto"
     """Steps between two looks at the validation loss. auto: four an epoch."""
-    save_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    save_every: Annotated[int, Field(ge=1, le=_MANY)] | Literal["auto"] = "auto"
     """Steps between two checkpoints to resume from. auto: as often as the validation."""
-    keep: Annotated[int, Field(ge=1)] = 2
+    keep: Annotated[int, Field(ge=1, le=_MANY)] = 2
     """Newest checkpoints on disk: when one is damaged, the one before it is taken. The best adapter is kept in any case."""
-    keep_every: Annotated[int, Field(ge=1)] | None = None
+    keep_every: Annotated[int, Field(ge=1, le=_MANY)] | None = None
     """Also keep the checkpoint of every so many steps, for good."""
     samples: Annotated[int, Field(ge=0, le=100)] = 0
     """Questions of the validation examples that the model answers at each look, to read along."""
     track: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
     """Programs that the live numbers are sent to; their libraries are installed by you. Nothing is sent unless it stands here."""
-    patience: Annotated[int, Field(ge=1)] | None = None
+    patience: Annotated[int, Field(ge=1, le=_MANY)] | None = None
     """Stop after this many looks without a better validation loss."""
     checkpointing: Literal["auto", "none", "selective", "full", "offload"] = "auto"
     """What is computed again in the backward pass to save memory: nothing, norms and MLP, every layer, every layer with its input
@@ -230,12 +231,12 @@ class Train(_Section):
     """auto: an NVIDIA GPU where torch finds one, else the CPU."""
     shard: bool | Literal["auto"] = "auto"
     """On several devices: share the layers out (FSDP2), on or off. auto: where they would take more than 40 % of a GPU."""
-    seed: Annotated[int, Field(ge=0)] = 7
+    seed: Annotated[int, Field(ge=0, le=_SEED)] = 7
     """Decides the start of the adapter and the order of the examples."""
 
 
 class Pilot(_Section):
-    steps: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    steps: Annotated[int, Field(ge=1, le=_MANY)] | Literal["auto"] = "auto"
     """Steps of a small training, of `afina compare --pilot` and of `afina curve`. auto: about three minutes for a pilot, about
     ten for all trainings of a curve, at most as many as the training itself has."""
     seeds: Annotated[int, Field(ge=1, le=20)] = 3
@@ -251,7 +252,7 @@ class Check(_Section):
     """A text that stands in the answer, capital letters as here."""
     without: Annotated[str, Field(min_length=1)] | None = None
     """A text that does not stand in the answer."""
-    most_words: Annotated[int, Field(ge=1)] | None = None
+    most_words: Annotated[int, Field(ge=1, le=_MANY)] | None = None
     """The answer has at most so many words."""
     one_of: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """The answer is one of these labels, outer signs and capital letters apart."""
@@ -298,12 +299,12 @@ class Compare(_Section):
     training examples before the question. rag: with passages found in data.documents, or in the training examples where there are
     none. tuned, tuned+rag: the trained model, as it is and with passages. auto: prompt, prompt+, few_shot, tuned; where there are
     documents all six."""
-    examples: Annotated[int, Field(ge=2)] = 100
+    examples: Annotated[int, Field(ge=2, le=_MANY)] = 100
     """At most this many held-out examples are answered."""
     embeddings: Annotated[str, AfterValidator(_is_embedder)] | None = None
     """Search by meaning too, fused with the search by words: model@address of Ollama or any OpenAI-compatible server, or a .gguf
     file of an embedding model."""
-    max_new_tokens: Annotated[int, Field(ge=1)] = 256
+    max_new_tokens: Annotated[int, Field(ge=1, le=_TOKENS)] = 256
     """An answer that has not ended by itself is stopped here."""
     pattern: Pattern | None = None
     """A regular expression that a whole answer in the right style matches (a dot matches line ends)."""
@@ -329,9 +330,9 @@ class Export(_Section):
     """Round with an importance matrix from the training examples: errors where they are felt least (types below q8_0)."""
     adapter_file: bool = False
     """Also write the LoRA adapter as a GGUF of its own, to put beside a file of the base (not with adapter.dora)."""
-    check_prompts: Annotated[int, Field(ge=1)] = 8
+    check_prompts: Annotated[int, Field(ge=1, le=_MANY)] = 8
     """Held-out prompts on which llama.cpp must give torch's greedy tokens."""
-    check_tokens: Annotated[int, Field(ge=1)] = 48
+    check_tokens: Annotated[int, Field(ge=1, le=_TOKENS)] = 48
     """Tokens that are compared for each of them."""
 
 
@@ -342,7 +343,7 @@ class Deploy(_Section):
     """The model's name in Ollama; the recipe's name where it is left out."""
     type: Kind | Literal["auto"] = "auto"
     """Which exported file is deployed. auto: the smallest that keeps export.keep_gain."""
-    context: Annotated[int, Field(ge=256)] | Literal["auto"] = "auto"
+    context: Annotated[int, Field(ge=256, le=_TOKENS)] | Literal["auto"] = "auto"
     """Tokens that a conversation may have. auto: up to 4,096, at most what the base can hold."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8090
     """Port of `afina serve` on 127.0.0.1."""

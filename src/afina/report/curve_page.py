@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from afina.core.translation import _
-from afina.core.units import format_count
+from afina.core.units import Displayed, format_count
 from afina.report.document import document, in_two_sizes, pairs
 from afina.report.drawing import BASE, INK, SOFT, TUNED, axes_in, drawing, figure_of, label
 from afina.report.markup import Markup, element, join
@@ -115,14 +115,14 @@ def learning_plot(chart: Drawn, width: int, height: int) -> Markup:
             axes.plot((place, place), (point.low, point.high), color=BASE, linewidth=2, clip_on=False, gid="base whisker")
             axes.plot([place] * len(point.losses), point.losses, "o", mfc="none", mec=TUNED, mew=1.5, markersize=6, clip_on=False)
         last = chart.points[-1]
-        label(axes, f"{last.loss:.3f}", (last.examples, last.loss), INK, late=True, bold=True, away=(-8, 10))
+        label(axes, f"{Displayed(last.loss):.3f}", (last.examples, last.loss), INK, late=True, bold=True, away=(-8, 10))
         return drawing(figure, _spoken(chart), "learning")
 
 
 def _spoken(chart: Drawn) -> str:
     first, last = chart.points[0], chart.points[-1]
     return _("held-out loss from {first:.3f} with {few} examples to {last:.3f} with {many}").format(
-        first=first.loss, few=first.examples, last=last.loss, many=last.examples
+        first=Displayed(first.loss), few=first.examples, last=Displayed(last.loss), many=last.examples
     )
 
 

@@ -480,7 +480,7 @@ def _missing(text: str, command: str) -> Markup:
 def headline(verdicts: Sequence[str], examples: int) -> str:
     """The comparison of base and tuned model in a sentence."""
     better = _("On {examples} held-out examples the tuned model is better than the base in {better} of {all} measures").format(
-        examples=examples, better=verdicts.count("better"), all=len(verdicts)
+        examples=grouped(examples), better=verdicts.count("better"), all=len(verdicts)
     )
     return ", ".join([better, *_other_verdicts(verdicts)]) + "."
 
@@ -493,7 +493,7 @@ def headline_of_several(verdicts: Mapping[str, Sequence[str]], first: str, examp
             contender=title, better=told.count("better"), all=len(told)
         )
         parts.append(", ".join([better, *_other_verdicts(told)]))
-    start = _("On {examples} held-out examples, against {first}").format(examples=examples, first=first)
+    start = _("On {examples} held-out examples, against {first}").format(examples=grouped(examples), first=first)
     return f"{start}: {'; '.join(parts)}."
 
 

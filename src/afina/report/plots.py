@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from afina.core.translation import _
-from afina.core.units import format_count, grouped, grouped_exactly
+from afina.core.units import Displayed, format_count, grouped, grouped_exactly
 from afina.report.drawing import (
     BAD,
     BASE,
@@ -159,7 +159,7 @@ def loss_curve(curve: Curve, width: int, height: int) -> Markup:
             axes.plot(*best, "o", markersize=13, mfc="none", mec=TUNED, mew=1.75, clip_on=False, gid="best")
             # The label stands above its point, away from the side that is nearer; a halo keeps it readable over the lines.
             late = best[0] > last * 0.6
-            loss = f"{best[1]:.3f}"
+            loss = f"{Displayed(best[1]):.3f}"
             text = loss if width < 500 else _("best: {loss} at step {step}").format(loss=loss, step=best[0])
             label(axes, text, best, INK, late, bold=True, away=(6 if late else -6, 14))
         return drawing(figure, _spoken_curve(curve))
@@ -345,10 +345,12 @@ def _spoken_curve(curve: Curve) -> str:
     parts = []
     if curve.training:
         first, last = curve.training[0], curve.training[-1]
-        parts.append(_("training loss from {first:.3f} to {last:.3f}").format(first=first[1], last=last[1]))
+        parts.append(_("training loss from {first:.3f} to {last:.3f}").format(first=Displayed(first[1]), last=Displayed(last[1])))
     if curve.validation:
         first, last = curve.validation[0], curve.validation[-1]
-        parts.append(_("validation loss from {first:.3f} to {last:.3f}").format(first=first[1], last=last[1]))
+        parts.append(
+            _("validation loss from {first:.3f} to {last:.3f}").format(first=Displayed(first[1]), last=Displayed(last[1]))
+        )
     return ", ".join(parts)
 
 

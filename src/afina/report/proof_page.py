@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from afina.core.translation import _
-from afina.core.units import format_duration, grouped
+from afina.core.units import Displayed, format_duration, grouped
 from afina.report.document import document, pairs
 from afina.report.markup import Markup, element, join
 
@@ -151,7 +151,7 @@ def _case(case: Case, titles: Sequence[str]) -> Markup:
         _verdict(case),
         grouped(case.tokens) if case.was_asked else "–",
         grouped(case.wanted_tokens),
-        "–" if case.difference is None else _off(case),
+        "–" if case.difference is None else _off(case.difference, case.allowed),
     )
     return element(
         "tr",
@@ -170,11 +170,11 @@ def _verdict(case: Case) -> Markup:
     return element("span", element("span", "✗ ", aria_hidden="true"), _("another one"), class_="bad")
 
 
-def _off(case: Case) -> list[Markup | str]:
-    shown = f"{case.difference:.2g}"
-    if case.allowed is None:
+def _off(difference: float, allowed: float | None) -> list[Markup | str]:
+    shown = f"{Displayed(difference):.2g}"
+    if allowed is None:
         return [shown]
-    return [shown, element("span", _("at most {allowed:g}").format(allowed=case.allowed), class_="soft")]
+    return [shown, element("span", _("at most {allowed:g}").format(allowed=Displayed(allowed)), class_="soft")]
 
 
 def _parting(case: Case) -> Markup:
@@ -235,7 +235,9 @@ def _near_ties(ties: Sequence[NearTie]) -> Markup | None:
             element("th", element("code", tie.source), element("span", tie.kind, class_="soft"), scope="row"),
             [
                 element("td", cell, class_="number", data_title=title)
-                for cell, title in zip((grouped(tie.place), tie.torch, tie.llama, f"{tie.margin:.2g}"), titles, strict=True)
+                for cell, title in zip(
+                    (grouped(tie.place), tie.torch, tie.llama, f"{Displayed(tie.margin):.2g}"), titles, strict=True
+                )
             ],
         )
         for tie in ties

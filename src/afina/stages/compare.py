@@ -63,7 +63,7 @@ from afina.core.events import Events, Progress
 from afina.core.files import write_atomic
 from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_count, format_duration, format_share
+from afina.core.units import Displayed, format_bytes, format_count, format_duration, format_share, grouped, grouped_exactly
 from afina.data.conversation import Conversation
 from afina.data.documents.document import Chunk
 from afina.data.render import Renderer, Row
@@ -130,8 +130,12 @@ def compare(recipe: Recipe, run: RunFolder, events: Events, *, pilot: bool = Fal
 
     def work(folder: Path) -> Outcome:
         if len(questions) < _FEW:
-            text = _("only {count} held-out examples: wide intervals; more examples or a larger data.split.test narrow them")
-            events.warn(NAME, text.format(count=len(questions)))
+            text = (
+                _("only {count} of {all} held-out examples are asked: wide intervals; a larger compare.examples narrows them")
+                if len(questions) < len(held_out)
+                else _("only {count} held-out examples: wide intervals; more examples or a larger data.split.test narrow them")
+            )
+            events.warn(NAME, text.format(count=len(questions), all=grouped(len(held_out))))
         rows = load_rows(run.stage(PREPARE), "test")
         asked = HeldOut(held_out, chosen, rows, recipe.data.turns == "last")
         room = Room(renderer, base.context, settings.max_new_tokens)
@@ -186,8 +190,8 @@ def compare(recipe: Recipe, run: RunFolder, events: Events, *, pilot: bool = Fal
                 "{contenders} on {held_out} held-out examples, {questions} of them answered; {dtype} on {device}"
             ).format(
                 contenders=_against([*(title(one.name) for one in contenders), *(one.name for one in endpoints)]),
-                held_out=len(held_out),
-                questions=len(questions),
+                held_out=grouped(len(held_out)),
+                questions=grouped(len(questions)),
                 dtype=dtype_name,
                 device=device.type,
             ),
@@ -369,9 +373,12 @@ def _tell_of_prompts(given: Mapping[Way, Given], contenders: Sequence[Contender]
             events.info(NAME, _("{contender}: {what}").format(contender=title(contender.name), what=what))
             continue
         what = _("examples") if contender.way == "examples" else _("passages")
-        text = _("{contender}: {shown:g} {what} before a question, {tokens:g} tokens a prompt (medians)")
+        text = _("{contender}: {shown} {what} before a question, {tokens} tokens a prompt (medians)")
         shown, tokens = median(len(one.shown) for one in asked), median(one.prompt_tokens for one in asked)
-        events.info(NAME, text.format(contender=title(contender.name), shown=shown, what=what, tokens=tokens))
+        events.info(
+            NAME,
+            text.format(contender=title(contender.name), shown=grouped_exactly(shown), what=what, tokens=grouped_exactly(tokens)),
+        )
         if without := sum(not one.shown and one.left_out > 0 for one in asked):
             text = _("{contender}: before {count} of {all} questions there is no room for what was found; {fix}")
             fix = _("lower compare.max_new_tokens or data.chunk_characters, or take a base with a longer context")
@@ -394,7 +401,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def _value(metric: str, interval: Interval) -> str:
-    return f"{interval.value:.2f}" if metric == "loss" else format_share(interval.value)
+    return f"{Displayed(interval.value):.2f}" if metric == "loss" else format_share(interval.value)
 
 
 def _range(interval: Interval) -> str:

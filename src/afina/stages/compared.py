@@ -11,7 +11,7 @@ from typing import Any
 
 from afina import __version__
 from afina.compare.checks import told
-from afina.compare.comparison import ANSWERS, Comparison, Typical, load_comparison, title
+from afina.compare.comparison import ANSWERS, Comparison, Typical, load_comparison, pairs_of, title
 from afina.compare.endpoint import called
 from afina.compare.forgetting import load_forgetting
 from afina.compare.forgetting import words as forgetting_words
@@ -20,7 +20,7 @@ from afina.compare.standing import words as standing_words
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_count, format_duration, format_share
+from afina.core.units import Displayed, format_count, format_duration, format_share, grouped
 from afina.data.clean.personal import mask
 from afina.infer.answer import BATCH_ROWS
 from afina.measure.choice import main_metric
@@ -93,12 +93,12 @@ def costs_of(comparison: Comparison, prices: Prices) -> tuple[Cost, ...]:
         Cost(
             _("tokens a prompt"),
             _("median of what is read before an answer"),
-            tuple(f"{medians.prompt_tokens:,.0f}" for medians in typical),
+            tuple(grouped(medians.prompt_tokens) for medians in typical),
         ),
         Cost(
             _("seconds an answer"),
             _("median, as one of a batch, or of a few asked at once elsewhere"),
-            tuple(f"{medians.seconds:.2f}" for medians in typical),
+            tuple(f"{Displayed(medians.seconds):.2f}" for medians in typical),
         ),
         Cost(
             _("time of {count} answers").format(count=many),
@@ -121,29 +121,32 @@ def _money(typical: Typical, prices: Prices) -> str:
     if typical.contender not in prices:
         return "–"
     read, written = prices[typical.contender]
-    return f"{_MANY * (typical.prompt_tokens * read + typical.tokens * written) / 1e6:,.2f}"
+    return f"{Displayed(_MANY * (typical.prompt_tokens * read + typical.tokens * written) / 1e6):,.2f}"
 
 
 def notes_of(comparison: Comparison) -> tuple[str, ...]:
     typical = "; ".join(
         _("{contender}: {characters} characters, {tokens} tokens").format(
-            contender=title(medians.contender), characters=f"{medians.characters:.0f}", tokens=f"{medians.tokens:.0f}"
+            contender=title(medians.contender), characters=grouped(medians.characters), tokens=grouped(medians.tokens)
         )
         for medians in comparison.typical
     )
     notes = [
         _("Loss over {count} held-out examples ({tokens} trained tokens); {examples} of them were answered, greedily.").format(
-            count=comparison.held_out, tokens=format_count(comparison.trained_tokens), examples=comparison.examples
+            count=grouped(comparison.held_out),
+            tokens=format_count(comparison.trained_tokens),
+            examples=grouped(comparison.examples),
         )
         + " "
         + _(
             "Intervals: the farthest of {resamples} bootstrap samples over examples, Student's and Hall's; shares by Wilson, "
             "their differences by Bonett and Price."
-        ).format(resamples=f"{comparison.resamples:,}")
+        ).format(resamples=grouped(comparison.resamples))
         + " "
-        + _("A difference counts where its 95 % interval leaves out zero."),
+        + _("A difference counts where its 95 % interval leaves out zero.")
+        + _widened(len(comparison.contenders)),
         _("Typical answers (medians): {contenders}; expected: {characters} characters.").format(
-            contenders=typical, characters=f"{comparison.expected_characters:.0f}"
+            contenders=typical, characters=grouped(comparison.expected_characters)
         ),
         _(
             "Models of this machine are asked through torch, up to {rows} questions in a batch, on the very weights that the "
@@ -162,6 +165,13 @@ def notes_of(comparison: Comparison) -> tuple[str, ...]:
             )
         )
     return tuple(notes)
+
+
+def _widened(contenders: int) -> str:
+    if contenders <= 2:
+        return ""
+    text = _("Of several contenders one is always the luckiest: intervals of differences are widened for all {pairs} pairs.")
+    return " " + text.format(pairs=pairs_of(contenders))
 
 
 def _judge_notes(comparison: Comparison) -> list[str]:
@@ -199,11 +209,11 @@ def _finite_high(interval: Interval) -> float:
 
 def interval_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
     """``0.84`` and ``0.79–0.90``; ``97 %`` and ``83–99 %``."""
-    value = f"{interval.value:.3f}" if in_nats else format_share(interval.value)
+    value = f"{Displayed(interval.value):.3f}" if in_nats else format_share(interval.value)
     if not math.isfinite(interval.high):
         return value, _("one example")
     if in_nats:
-        return value, f"{interval.low:.3f}–{interval.high:.3f}"
+        return value, f"{Displayed(interval.low):.3f}–{Displayed(interval.high):.3f}"
     return value, share_range(interval)
 
 
@@ -211,7 +221,8 @@ def _difference_text(interval: Interval, in_nats: bool) -> tuple[str, str]:
     """``−2.370`` and ``−2.60 to −2.14``; for shares in percentage points."""
     scale, form = (1, "+.3f") if in_nats else (100, "+.0f")
     value, low, high = (
-        f"{scale * end:{form}}".replace("-", "−") if end else "0" for end in (interval.value, interval.low, interval.high)
+        f"{Displayed(scale * end):{form}}".replace("-", "−") if end else "0"
+        for end in (interval.value, interval.low, interval.high)
     )
     unit = "" if in_nats else " " + _("points")
     if not math.isfinite(interval.high):
@@ -287,7 +298,7 @@ def verdict_of(comparison: Comparison, run: RunFolder) -> Verdict:
     ahead = standing_words(standing)
     if len(comparison.contenders) == 2:
         return Verdict(counted, (ahead + ".", *forgetting))
-    headline = _("On {count} held-out examples, {ahead}.").format(count=comparison.held_out, ahead=ahead)
+    headline = _("On {count} held-out examples, {ahead}.").format(count=grouped(comparison.held_out), ahead=ahead)
     return Verdict(headline, (counted, *forgetting))
 
 
@@ -323,7 +334,7 @@ def gather_comparison(comparison: Comparison, name: str, answers: Path, prices: 
 def headline_of(comparison: Comparison) -> str:
     """What the comparison counts, in a sentence."""
     if not comparison.differences:
-        return _("One contender was measured on {count} held-out examples.").format(count=comparison.held_out)
+        return _("One contender was measured on {count} held-out examples.").format(count=grouped(comparison.held_out))
     first, *others = comparison.contenders
     verdicts = {
         title(name): [one.verdict for one in comparison.differences if one.contender == name and not one.kind] for name in others
@@ -355,8 +366,8 @@ def _of_kinds(comparison: Comparison, main: str) -> list[Metric]:
 
 
 def _facts(comparison: Comparison) -> tuple[tuple[str, str], ...]:
-    kinds = [(kind_title(kind), f"{count:,}") for kind, count in comparison.kinds.items() if len(comparison.kinds) > 1]
-    return ((_("held-out examples"), f"{comparison.held_out:,}"), (_("answered"), f"{comparison.examples:,}"), *kinds)
+    kinds = [(kind_title(kind), grouped(count)) for kind, count in comparison.kinds.items() if len(comparison.kinds) > 1]
+    return ((_("held-out examples"), grouped(comparison.held_out)), (_("answered"), grouped(comparison.examples)), *kinds)
 
 
 def _over(comparison: Comparison, main: str) -> tuple[Over, ...]:

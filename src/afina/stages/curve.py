@@ -31,7 +31,7 @@ from afina.core.events import Events, Progress
 from afina.core.files import read_json, write_atomic, write_json
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.core.units import format_count, format_duration, format_share
+from afina.core.units import Displayed, format_count, format_duration, format_share
 from afina.data.conversation import Conversation
 from afina.data.kinds import MOST_SAMPLED, kinds
 from afina.data.pack import planned_steps
@@ -233,7 +233,7 @@ def _trained(measuring: _Measuring, share: float, seed: int, places: Sequence[in
     for stage in (TRAIN, PREPARE):  # only what was measured is needed again
         shutil.rmtree(small.stage(stage))
     loss = sum(measured.totals) / sum(measured.weights)
-    events.info(NAME, _("{name}: held-out loss {loss:.3f}").format(name=name, loss=loss))
+    events.info(NAME, _("{name}: held-out loss {loss:.3f}").format(name=name, loss=Displayed(loss)))
     return measured
 
 

@@ -7,7 +7,7 @@ import time
 from afina import __version__
 from afina.compare.curve import FEWEST_HELD_OUT, MORE, NEXT_TO_NOTHING, KindCurve, LearningCurve, Worth
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_count, format_share
+from afina.core.units import Displayed, format_count, format_share
 from afina.measure.intervals import Interval
 from afina.measure.metrics import metric_of
 from afina.report.curve_page import CurvePage, Drawn, Point, Table
@@ -46,12 +46,13 @@ def worth_words(worth: Worth) -> str:
             "{loss:.3f}. More seeds (pilot.seeds) or more held-out examples narrow that."
         ),
     }[worth.answer]
-    return text.format(more=MORE, gain=gain_words(worth.gain), loss=worth.loss, share=format_share(NEXT_TO_NOTHING))
+    return text.format(more=MORE, gain=gain_words(worth.gain), loss=Displayed(worth.loss), share=format_share(NEXT_TO_NOTHING))
 
 
 def gain_words(gain: Interval) -> str:
     """``0.123 (0.050 to 0.210)``."""
-    return _("{value:.3f} ({low:.3f} to {high:.3f})").format(value=gain.value, low=gain.low, high=gain.high)
+    value, low, high = map(Displayed, (gain.value, gain.low, gain.high))
+    return _("{value:.3f} ({low:.3f} to {high:.3f})").format(value=value, low=low, high=high).replace("-", "−")
 
 
 def kind_name(kind: KindCurve) -> str:
@@ -61,13 +62,13 @@ def kind_name(kind: KindCurve) -> str:
 def size_table(curve: LearningCurve) -> Table:
     """A row for the base and one for each part of the examples."""
     title = metric_of(curve.metric).title
-    rows = [(_("none (the base)"), "0", f"{curve.base_loss:.3f}", "–", format_share(curve.base_score))]
+    rows = [(_("none (the base)"), "0", f"{Displayed(curve.base_loss):.3f}", "–", format_share(curve.base_score))]
     rows += [
         (
             format_share(size.share),
             format_count(size.examples),
-            f"{size.loss.value:.3f}",
-            f"{size.loss.low:.3f}–{size.loss.high:.3f}",
+            f"{Displayed(size.loss.value):.3f}",
+            f"{Displayed(size.loss.low):.3f}–{Displayed(size.loss.high):.3f}",
             format_share(size.score),
         )
         for size in curve.sizes
@@ -96,7 +97,7 @@ def _kind_row(kind: KindCurve) -> tuple[str, ...]:
         kind_name(kind),
         format_count(kind.examples),
         format_count(kind.held_out),
-        "–" if gain is None else f"{kind.worth.loss:.3f}",
+        "–" if gain is None else f"{Displayed(kind.worth.loss):.3f}",
         "–" if gain is None else gain_words(gain),
         _answer_words(kind.worth),
     )
@@ -147,6 +148,11 @@ def page_of(curve: LearningCurve, name: str, short: str = "") -> CurvePage:
 
 def _notes(curve: LearningCurve) -> tuple[str, ...]:
     a, b, c = curve.law
+    law = _("The law is loss = {a:.3g} · n^−{b:.2f} + {c:.3g}, fitted by least squares.").format(
+        a=Displayed(a), b=Displayed(b), c=Displayed(c)
+    )
+    if curve.worth.answer in ("little", "unknown"):
+        law = _("The law is loss = a · n^−b + c, fitted by least squares; the data do not tell its numbers.")
     seeds = (
         _("{count} seeds").format(count=curve.seeds) if curve.seeds > 1 else _("one seed, so that chance in training is not seen")
     )
@@ -156,11 +162,12 @@ def _notes(curve: LearningCurve) -> tuple[str, ...]:
             "adapter by the validation loss. They are shorter than the training itself: what counts is how the loss falls, not "
             "where it is."
         ).format(steps=curve.steps, seeds=seeds),
-        _(
-            "The law is loss = {a:.3g} · n^−{b:.2f} + {c:.3g}, fitted by least squares. Its intervals come from drawing the "
-            "held-out examples and the seeds anew. It is read {more} examples beyond the last point; how far it holds beyond "
-            "that, nobody knows."
-        ).format(a=a, b=b, c=c, more=MORE),
+        law
+        + " "
+        + _(
+            "Its intervals come from drawing the held-out examples and the seeds anew. It is read {more} examples beyond the "
+            "last point; how far it holds beyond that, nobody knows."
+        ).format(more=MORE),
         _(
             "By kind of question, the number of examples is that of the kind; what the other kinds teach it is not told apart. "
             "“Short of examples” is said where the interval of the gain lies above zero and reaches one hundredth of the loss."

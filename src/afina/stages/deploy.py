@@ -58,7 +58,7 @@ class DeployResult:
     question: str
     answer: str
     text_compared: bool
-    tokens_per_second: float
+    tokens_per_second: float | None
     checked: list[dict[str, Any]]
     inside: dict[str, Any] | None
     chat: str
@@ -76,7 +76,7 @@ def deploy(recipe: Recipe, run: RunFolder, events: Events) -> DeployResult:
 
     def work(folder: Path) -> Outcome:
         start = time.monotonic()
-        _require_proved(gguf, exported)
+        _require_proved(gguf, exported, recipe.name)
         base = resolve_base(recipe.base, recipe.revision)
         renderer = build_renderer(recipe, base)
         held_out = load_conversations(run.stage(PREPARE), "test")
@@ -275,19 +275,20 @@ def choose_gguf(recipe: Recipe, run: RunFolder) -> Path:
         raise _no_such_type(recipe)
     file = run.stage(EXPORT) / name
     if not file.is_file() or file.stat().st_size != exported.outputs[name]:
-        raise _changed(file)
+        raise _changed(file, recipe.name)
     return file
 
 
-def _require_proved(file: Path, exported: Manifest) -> None:
+def _require_proved(file: Path, exported: Manifest, name: str) -> None:
     """Raises DataError for a file that is not, byte for byte, the one that export proved."""
     if sha256_of(file) != exported.result["sha256"][kind_of(file)]:
-        raise _changed(file)
+        raise _changed(file, name)
 
 
-def _changed(file: Path) -> DataError:
+def _changed(file: Path, name: str) -> DataError:
     return DataError(
-        _("{file} is gone or has changed since it was exported").format(file=file), fix=_("make it again with: afina export NAME")
+        _("{file} is gone or has changed since it was exported").format(file=file),
+        fix=_("make it again with: afina export {name}").format(name=name),
     )
 
 
@@ -370,7 +371,7 @@ def _proof_result(proof: Proof) -> dict[str, Any]:
     return {
         "question": proof.question,
         "answer": proof.answer,
-        "tokens_per_second": round(_rate(proof), 1),
+        "tokens_per_second": None if proof.tokens_per_second is None else round(proof.tokens_per_second, 1),
         "checked": [asdict(check) for check in proof.checked],
     }
 
@@ -383,14 +384,13 @@ def _tell_differing(checked: Sequence[Mapping[str, Any]], events: Events) -> Non
         events.warn(NAME, text.format(cases=", ".join(differing), file=f"{NAME}/{PAGE}"))
 
 
-def _rate(proof: Proof) -> float:
-    return proof.answer_tokens / max(proof.seconds, 1e-6)
-
-
 def _summary(proof: Proof, model: str) -> str:
     text = (
-        _("{model} answered and stopped by itself after {tokens} tokens, {rate} tokens a second")
+        _("{model} answered and stopped by itself after {tokens} tokens")
         if proof.ended
-        else _("{model} answered and did not stop within {tokens} tokens, {rate} tokens a second")
+        else _("{model} answered and did not stop within {tokens} tokens")
     )
-    return text.format(model=model, tokens=proof.answer_tokens, rate=grouped(_rate(proof)))
+    said = text.format(model=model, tokens=grouped(proof.answer_tokens))
+    if proof.tokens_per_second is not None:
+        said += ", " + _("{rate} tokens a second").format(rate=grouped(proof.tokens_per_second))
+    return said

@@ -169,14 +169,17 @@ def _ollama() -> Finding:
     return Finding("Ollama", "ok", _("{version} at {address}").format(version=found, address=ollama.address))
 
 
+_OURS = ("bench", "fuzz", "dev")  # extras for working on afina itself
+
+
 def _extras() -> Iterator[Finding]:
-    """Each extra of afina's metadata: complete, or what it lacks."""
+    """Each extra of afina's metadata that serves a user: complete, or what it lacks."""
     try:
         names = metadata("afina").get_all("Provides-Extra") or []
         wanted = [Requirement(line) for line in requires("afina") or []]
     except PackageNotFoundError:
         return
-    for name in names:
+    for name in (name for name in names if name not in _OURS):
         parts = [
             part
             for part in wanted

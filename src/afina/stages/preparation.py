@@ -20,7 +20,7 @@ from afina.core.events import Events, Progress
 from afina.core.files import write_atomic
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.core.units import format_count, format_share
+from afina.core.units import Displayed, format_count, format_share
 from afina.data.clean.checks import actions, checks
 from afina.data.clean.row import Cleaner
 from afina.data.conversation import Conversation, Done, Finding, Message, Preference
@@ -233,6 +233,8 @@ class Preparation:
         count, rows = sum(broken.values()), sum(file.rows for file in self._files)
         share, limit = count / max(1, rows), self._recipe.data.max_broken
         usable = rows - sum(findings.dropped().values())
+        if not any(file.conversations for file in self._files):
+            usable = 0  # texts are found once a file
         if usable > 0 and share <= limit:
             return
         shown = [
@@ -245,13 +247,20 @@ class Preparation:
         if (total := sum(dropped.values())) > _SHOWN:
             by_check = ", ".join(f"{check} {number}" for check, number in sorted(dropped.items(), key=lambda item: -item[1]))
             shown[_SHOWN:] = [_("  … and {count} more; all by check: {checks}").format(count=total - _SHOWN, checks=by_check)]
+        refused = total if usable > 0 else max(total, rows)
         what = _("{refused} of {rows} rows cannot be used ({share}; data.max_broken allows {limit})").format(
-            refused=total, rows=rows, share=_percent(total / max(1, rows)), limit=_percent(limit)
+            refused=refused, rows=rows, share=_percent(refused / max(1, rows)), limit=_percent(limit)
         )
+        worst = max(dropped, key=dropped.__getitem__)
         if usable <= 0:
-            raise DataError("\n".join([what, *shown]), fix=_fix_of_all(max(dropped, key=dropped.__getitem__)))
+            raise DataError(
+                "\n".join([what, *shown]), fix=_remedy(worst) or _("mend the rows named above: not one can be learned from")
+            )
         enough = math.ceil(share * 100) / 100
-        fix = _("mend the rows named above, or go on without them: --set data.max_broken={enough:g}").format(enough=enough)
+        fix = _("mend the rows named above, or go on without them: --set data.max_broken={enough:g}")
+        if remedy := _remedy(worst):
+            fix = remedy + _("; or go on without these rows: --set data.max_broken={enough:g}")
+        fix = fix.format(enough=enough)
         raise DataError("\n".join([what, *shown]), fix=fix)
 
     def _sides(self, surveyed: Survey, traits: Traits) -> dict[str, NDArray[np.int64]]:
@@ -360,19 +369,20 @@ def _done_words(findings: Findings, check: str) -> str:
     return ", ".join(f"{count} {words[done]}" for done, count in counts.items())
 
 
-def _fix_of_all(check: str) -> str:
-    """What to do where one check leaves out every row."""
-    fixes = {
+def _remedy(check: str) -> str:
+    """What to do where a check leaves out most rows; empty where they are to be mended one by one."""
+    remedies = {
         "preference": _("give examples with one answer each: nothing trains on pairs of answers yet"),
         "plain-text": _("give texts as data.documents, and examples with questions and answers; afina draft proposes some"),
         "template": _("take a base or a chat_template that can write such messages, or change them"),
         "too-long": _("raise train.max_tokens, take a base that can hold more, or part them: --set data.long=split"),
+        "lost-characters": _("take a base whose tokenizer knows these characters"),
     }
-    return fixes.get(check, _("mend the rows named above: not one can be learned from"))
+    return remedies.get(check, "")
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.3g} %"
+    return f"{Displayed(share * 100):.3g} %"
 
 
 def _summary(result: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_bytes, grouped
+from afina.core.units import Displayed, format_bytes, grouped
 from afina.data.clean.personal import mask
 from afina.export.proof import HELD_OUT, largest_difference
 from afina.export.served import Served
@@ -55,12 +55,13 @@ def _verdict(proof: Mapping[str, Any], hard: tuple[Case, ...]) -> str:
 def _facts(proof: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     where = _("the embedded llama.cpp") if proof["destination"] == "embedded" else "Ollama"
     version = ((_("version"), str(proof["version"])),) if proof["version"] else ()
+    rate = proof["tokens_per_second"]
     return (
         (_("served by"), where),
         (_("model"), str(proof["model"])),
         *version,
         (_("context in tokens"), grouped(proof["context"])),
-        (_("tokens a second"), grouped(proof["tokens_per_second"])),
+        *(((_("tokens a second"), grouped(rate)),) if rate is not None else ()),
     )
 
 
@@ -69,7 +70,7 @@ def _file_facts(proof: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return (
         (_("file"), proof["file"]),
         (_("size"), format_bytes(proof["bytes"])),
-        (_("numbers: the largest error of a matrix"), f"{100 * export['worst_error']:.2f} %"),
+        (_("numbers: the largest error of a matrix"), f"{Displayed(100 * export['worst_error']):.2f} %"),
         (_("reading: held-out examples cut into the tokens of training"), grouped(export["conversations"])),
         (_("of these, with unusual blanks or accents"), grouped(export["untidy"])),
         (

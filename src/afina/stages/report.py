@@ -13,7 +13,7 @@ from afina.core.events import Events, Metric, StageFinished, StageStarted, read_
 from afina.core.files import write_atomic
 from afina.core.run import STAGES, Manifest, RunFolder
 from afina.core.translation import _, catalogue, language
-from afina.core.units import format_bytes, format_count, format_duration, format_share, grouped
+from afina.core.units import Displayed, format_bytes, format_count, format_duration, format_share, grouped
 from afina.export.rungs import Cell, Marks, Rung, heads
 from afina.export.served import Served
 from afina.recipe.load import to_yaml
@@ -21,6 +21,7 @@ from afina.recipe.recipe import Recipe
 from afina.report import plots
 from afina.report.page import KEPT_SHOWN, Page, Side, Stage, Step, draw
 from afina.stages.compared import (
+    FORGETTING,
     costs_of,
     exchanges_of,
     interval_text,
@@ -104,7 +105,7 @@ def _facts(recipe: Recipe, manifests: dict[str, Manifest], comparison: Compariso
         (_("rows left out"), format_count(sum(prepared["dropped"].values()))),
     ]
     if comparison:
-        losses = {name: f"{interval.value:.2f}" for name, interval in comparison.intervals("loss").items()}
+        losses = {name: f"{Displayed(interval.value):.2f}" for name, interval in comparison.intervals("loss").items()}
         if losses:
             facts.append((_("held-out loss"), _from_to(losses)))
         if comparison.pattern is not None:
@@ -149,7 +150,7 @@ def _training(trained: Manifest) -> tuple[tuple[str, str], ...]:
         steps += _(" of {planned} (stopped early)").format(planned=grouped(result["planned_steps"]))
     facts = [(_("steps"), steps)]
     if result["first_loss"] is not None and result["best_loss"] is not None:
-        losses = f"{result['first_loss']:.3f} → {result['best_loss']:.3f}"
+        losses = f"{Displayed(result['first_loss']):.3f} → {Displayed(result['best_loss']):.3f}"
         facts += [(_("validation loss"), losses), (_("best step"), grouped(result["best_step"]))]
     facts += [
         (_("trained parameters"), format_count(result["trained_parameters"])),
@@ -244,8 +245,10 @@ def _stages(manifests: dict[str, Manifest], events: Path) -> tuple[Stage, ...]:
     for _moment, event in read_events(events) if events.is_file() else ():
         if isinstance(event, StageFinished):
             said[event.stage] = event.summary
+    titles = {FORGETTING: _("forgetting")}  # the other stages are called as their commands
     return tuple(
-        Stage(name, manifest.seconds, _moment_text(manifest.finished), said.get(name, "")) for name, manifest in manifests.items()
+        Stage(titles.get(name, name), manifest.seconds, _moment_text(manifest.finished), said.get(name, ""))
+        for name, manifest in manifests.items()
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from afina.compare.comparison import load_comparison, title
 from afina.core.run import STAGES, RunFolder
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration, format_share, grouped
+from afina.core.units import Displayed, format_bytes, format_duration, format_share, grouped
 from afina.measure.intervals import Interval
 
 _SIGNS = {"better": "▲", "worse": "▼", "too close to tell": "≈"}
@@ -127,7 +127,7 @@ def summary(run: RunFolder) -> Summary:
 def _words(metric: str, interval: Interval) -> str:
     """``0.842 (0.79–0.90)`` for losses, ``97 % (90–99)`` for shares."""
     if metric == "loss":
-        return f"{interval.value:.3f} ({interval.low:.2f}–{interval.high:.2f})"
+        return f"{Displayed(interval.value):.3f} ({Displayed(interval.low):.2f}–{Displayed(interval.high):.2f})"
     low, high = (format_share(end).removesuffix(" %") for end in (interval.low, interval.high))
     return f"{format_share(interval.value)} ({low}–{high})"
 

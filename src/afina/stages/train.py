@@ -16,7 +16,7 @@ from afina.core.events import Events
 from afina.core.files import require_disk
 from afina.core.run import Manifest, RunFolder
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_count, grouped
+from afina.core.units import Displayed, format_bytes, format_count, grouped
 from afina.data.pack import planned_steps
 from afina.data.render import Row
 from afina.data.store import load_conversations, load_rows
@@ -320,7 +320,7 @@ def _ranks_words(together: Ranks) -> str:
 def _summary(trained: loop.Trained, peak: int) -> str:
     losses = (
         _("validation loss {first:.3f} → {best:.3f} (best at step {step})").format(
-            first=trained.first_loss, best=trained.best_loss, step=trained.best_step
+            first=Displayed(trained.first_loss), best=Displayed(trained.best_loss), step=trained.best_step
         )
         if trained.first_loss is not None and trained.best_loss is not None
         else _("no validation rows")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from afina.core.translation import _
-from afina.core.units import format_count, format_share
+from afina.core.units import Displayed, format_count, format_share
 
 FIRST = 10  # steps whose mean loss stands for the beginning: fewer are mostly the noise of single batches
 MEMORY = 0.9  # of a step in the smoothed loss: about the last ten steps count
@@ -103,7 +103,7 @@ def after_step(course: Course, total: int) -> Iterator[Finding]:
                 "the training loss does not fall: {now:.3f} after {steps} steps, {first:.3f} at the beginning; raise"
                 " train.learning_rate three to ten times, and see in prepare/report.html whether the marked text is what is to"
                 " be learned"
-            ).format(now=course.smoothed, first=course.first, steps=course.steps),
+            ).format(now=Displayed(course.smoothed), first=Displayed(course.first), steps=course.steps),
         )
 
 
@@ -117,7 +117,7 @@ def after_look(course: Course, loss: float, first_loss: float | None, best_loss:
             _(
                 "the training has no effect yet: the held-out loss is {loss:.4f} as it was before; raise train.learning_rate, and"
                 " adapter.alpha if it is far below adapter.rank"
-            ).format(loss=loss),
+            ).format(loss=Displayed(loss)),
         )
     if course.steps >= FIRST and best_loss is not None and loss > RISEN * best_loss and course.smoothed < PARTED * loss:
         yield Finding(
@@ -125,7 +125,7 @@ def after_look(course: Course, loss: float, first_loss: float | None, best_loss:
             _(
                 "the examples are being learned by heart: training loss {train:.3f}, held-out loss {held_out:.3f} and {best:.3f}"
                 " at its best; the best adapter is kept. Fewer train.epochs, train.patience, or more examples"
-            ).format(train=course.smoothed, held_out=loss, best=best_loss),
+            ).format(train=Displayed(course.smoothed), held_out=Displayed(loss), best=Displayed(best_loss)),
         )
 
 
@@ -133,4 +133,4 @@ def _rises(now: float, first: float, what: str) -> str:
     return _(
         "the {what} rises: {now:.3f}, and {first:.3f} at the beginning; stop it (Ctrl-C) and start again with a learning"
         " rate three to ten times lower"
-    ).format(what=what, now=now, first=first)
+    ).format(what=what, now=Displayed(now), first=Displayed(first))

@@ -10,7 +10,7 @@ from itertools import accumulate
 import torch
 
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_duration, format_share, grouped
+from afina.core.units import Displayed, format_bytes, format_duration, format_share, grouped
 from afina.data.render import Row
 from afina.train.memory import held_bytes, peak_bytes
 
@@ -52,9 +52,11 @@ class Live:
 
     def note(self, values: dict[str, float]) -> str:
         """``loss 1.234 (1.301) · held-out 1.41 · 5,120 tokens/s, 40 % trained · 912 MiB · 3 min 05 s left``."""
-        text = _("loss {smoothed:.3f} (this step {loss:.3f})").format(smoothed=values["smoothed_loss"], loss=values["loss"])
+        text = _("loss {smoothed:.3f} (this step {loss:.3f})").format(
+            smoothed=Displayed(values["smoothed_loss"]), loss=Displayed(values["loss"])
+        )
         if self._held_out is not None:
-            text += " · " + _("held-out {loss:.3f}").format(loss=self._held_out)
+            text += " · " + _("held-out {loss:.3f}").format(loss=Displayed(self._held_out))
         text += " · " + _("{rate} tokens/s, {share} of them trained").format(
             rate=grouped(values["tokens_per_second"]), share=format_share(values["trained_tokens"] / values["tokens"])
         )

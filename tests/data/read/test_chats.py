@@ -191,13 +191,13 @@ def test_who_only_sends_pictures_makes_no_group() -> None:
     assert turns(conversation)[0] == ("user", "uno")
 
 
-def test_a_chat_without_a_person_lists_who_speaks() -> None:
+def test_a_chat_without_a_person_lists_who_speaks_and_proposes_who_answers() -> None:
     with pytest.raises(DataError) as caught:
         read_chat("whatsapp", "Ana.txt", LONG_CHAT, None, None)
     assert caught.value.what == (
         "Ana.txt is a chat, and the recipe does not say whose messages are the answers; there speak: Luis (5), Ana (5)"
     )
-    assert caught.value.fix == 'name the person in the recipe: data: {examples: [{files: "Ana.txt", person: "Luis"}]}'
+    assert caught.value.fix == 'name the person in the recipe: data: {examples: [{files: "Ana.txt", person: "Ana"}]}'
 
 
 def test_a_person_who_is_not_there_is_told_with_the_likely_one() -> None:

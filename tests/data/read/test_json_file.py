@@ -29,7 +29,7 @@ def test_a_broken_element_of_a_list_is_refused_and_the_next_one_read() -> None:
         (5, "broken-row: the key 'a' stands twice"),
         (6, "broken-row: it is nested too deeply"),
         (7, {"a": "6"}),
-        (7, "broken-row: not JSON from column 12 on: ']'"),
+        (8, "broken-row: not JSON from column 12 on: ']'"),
     ]
 
 
@@ -71,7 +71,7 @@ def test_an_object_that_is_itself_a_row_is_one_row() -> None:
 def test_a_list_of_messages_is_one_conversation_and_not_many_rows() -> None:
     row = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     assert rows_of("\n" + json.dumps(row), "x.json") == [(2, row)]
-    assert rows_of(json.dumps([row, row]), "x.json") == [(1, row), (1, row)]
+    assert rows_of(json.dumps([row, row]), "x.json") == [(1, row), (2, row)], "in one line rows are numbered"
 
 
 @settings(deadline=None)
@@ -88,4 +88,6 @@ def test_any_json_like_text_is_read_or_stopped_with_its_place(text: str) -> None
     except DataError as error:
         assert re.match(r"x\.json:\d+: .", error.what)
     else:
-        assert all(1 <= line <= text.count("\n") + 1 for line, _value in rows)
+        numbers = [line for line, _value in rows]
+        assert numbers == sorted(set(numbers)), "no two rows have the same place"
+        assert all(1 <= line <= text.count("\n") + len(rows) for line in numbers)

@@ -189,7 +189,7 @@ def _speaker(name: str, counts: Counter[str], person: str | None) -> str:
         listed += _(" and {count} more").format(count=len(counts) - _PERSONS_SHOWN)
     if person is None:
         what = _("{path} is a chat, and the recipe does not say whose messages are the answers; there speak: {persons}")
-        likely = next(iter(counts))
+        likely = max(reversed(counts), key=counts.__getitem__)  # who says most; of equals not the one who asked first
     else:
         what = _("{path}: nobody is called {person!r}; there speak: {persons}")
         by_name = {known.casefold(): known for known in counts}

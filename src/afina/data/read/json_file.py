@@ -77,8 +77,11 @@ def _elements(name: str, text: str, start: int, lines: _Lines) -> Generator[Item
     if text[position : position + 1] == "]":
         return position + 1
     parse = parse_json_at
+    line = 0
     while True:
-        source = Source(name, lines.at(position))
+        at = lines.at(position)
+        line = max(at, line + 1)  # rows in one line are numbered: no two have the same place
+        source = Source(name, line)
         try:
             value, end = parse(text, position)
             yield Record(source, value)
@@ -88,7 +91,7 @@ def _elements(name: str, text: str, start: int, lines: _Lines) -> Generator[Item
                 raise
             end = behind
             parse = _parse_alone
-            yield broken(source, _with_line(error, text, position, source.line))
+            yield broken(source, _with_line(error, text, position, at))
         end = skip_blanks(text, end)
         match text[end : end + 1]:
             case ",":
