@@ -22,9 +22,33 @@ def test_a_folder_with_a_config_alone_is_planned_for_a_named_card(tmp_path: Path
     assert wanted <= set(found)
     assert found["fits"] is True
     assert found["peak_bytes"] == sum(found["by_category"].values())
-    assert found["max_context_tokens"] > 10_000
+    assert (
+        found["max_context_tokens"] == found["base_context_tokens"] == json.loads(config.read_text())["max_position_embeddings"]
+    )
+    assert found["steps"] is None
     assert cli.main(command) == 0
     assert capsys.readouterr().out.startswith("needs ")
+
+
+def test_no_longer_context_is_told_than_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_model(tmp_path / "base", max_position_embeddings=10_000_000) / "config.json"
+    assert cli.main(["plan", "--base", str(config.parent), "--gpu", "1300MiB", "--tokens", "64", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 1_000 < found["max_context_tokens"] < found["base_context_tokens"]
+
+
+def test_the_steps_of_prepared_rows_are_told_with_their_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"How much is {number} and one?", "completion": f"It is {number + 1}."} for number in range(80)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: sums\nbase: tiny\ndata: {examples: [rows.jsonl]}\ntrain: {max_steps: 2}\n")
+    where = ["--runs", str(tmp_path / "runs")]
+    assert cli.main(["prepare", str(recipe), *where]) == 0
+    capsys.readouterr()
+    assert cli.main(["plan", str(recipe), "--gpu", "8GiB", "--json", *where]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+    assert cli.main(["plan", str(recipe), "--gpu", "8GiB", *where]) == 0
+    assert "2 steps of " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from afina.cli.target import add_common, load_target
 from afina.core.errors import RecipeError, ResourceError
 from afina.core.run import RunFolder
 from afina.core.translation import _
-from afina.core.units import format_bytes, format_count, format_duration, grouped
+from afina.core.units import format_bytes, format_duration, grouped
 
 if TYPE_CHECKING:
     from afina.recipe.recipe import Recipe
@@ -39,13 +39,14 @@ def run(args: argparse.Namespace) -> int:
     """0 where the training fits, else 4, the code of ResourceError."""
     if args.table:
         return _print_table(args)
-    from afina.stages.plan import assumed_sizes, plan, prepared_sizes
+    from afina.stages.plan import assumed_sizes, plan, prepared_sizes, prepared_steps
 
     if (args.target is None) == (args.base is None):
         raise RecipeError(
             _("plan needs either a recipe or --base"),
             fix=_("afina plan recipe.yaml, or: afina plan --base llama-3.1-8b --gpu 12GiB"),
         )
+    steps = None
     if args.base is not None:
         if args.tokens < 2:
             raise RecipeError(_("--tokens {count}: at least 2").format(count=args.tokens), fix=_("write --tokens 2048"))
@@ -53,8 +54,9 @@ def run(args: argparse.Namespace) -> int:
         rows = assumed_sizes(args.tokens, recipe.train)
     else:
         recipe = load_target(args)
-        rows = prepared_sizes(recipe, RunFolder(args.runs / recipe.name))
-    result = plan(recipe, rows, args.gpu, args.cpu)
+        folder = RunFolder(args.runs / recipe.name)
+        rows, steps = prepared_sizes(recipe, folder), prepared_steps(recipe, folder)
+    result = plan(recipe, rows, args.gpu, args.cpu, steps)
     if args.json:
         print_json(asdict(result))
     else:
@@ -89,15 +91,19 @@ def _print(result: PlanResult) -> None:
         print(f"  {_step_words(step)}")
     if not result.fits:
         print(_("it does not fit: {missing} too much").format(missing=format_bytes(result.peak_bytes - result.free_bytes)))
+    a_step = format_duration(result.seconds_per_step)
+    if result.steps is None:
+        time = _("{time} a step").format(time=a_step)
+    else:
+        time = _("{steps} steps of {time}: {all}, evaluations not counted").format(
+            steps=grouped(result.steps), time=a_step, all=format_duration(result.steps * result.seconds_per_step)
+        )
+    print(_("{time}; {disk} on disk").format(time=time, disk=format_bytes(result.disk_bytes)))
     print(
-        _(
-            "{seconds} a step; {disk} on disk; longest row {longest}, at most {most} tokens fit (the base was made for {base})"
-        ).format(
-            seconds=format_duration(result.seconds_per_step),
-            disk=format_bytes(result.disk_bytes),
-            longest=format_count(result.longest_row),
-            most=format_count(result.max_context_tokens),
-            base=format_count(result.base_context_tokens),
+        _("longest row {longest}, at most {most} tokens fit (the base was made for {base})").format(
+            longest=grouped(result.longest_row),
+            most=grouped(result.max_context_tokens),
+            base=grouped(result.base_context_tokens),
         )
     )
 

@@ -10,6 +10,7 @@ import torch
 
 from afina.core.files import read_json, write_json
 from afina.core.run import RunFolder
+from afina.data.pack import planned_steps
 from afina.data.render import Row
 from afina.data.store import load_rows
 from afina.model.base import shape_names
@@ -43,8 +44,8 @@ class Step:
 class PlanResult:
     """``peak_bytes`` is what the chosen way needs on the device, of ``free_bytes``; ``ram_bytes`` what it moves to RAM.
 
-    ``max_context_tokens``: the longest single row that fits in the leanest way; ``base_context_tokens``: what the base was made
-    for.
+    ``max_context_tokens``: the longest single row that fits in the leanest way, at most the ``base_context_tokens`` that the base
+    was made for. ``steps``: of the whole training; None where no rows are known.
     """
 
     fits: bool
@@ -57,17 +58,19 @@ class PlanResult:
     base_context_tokens: int
     choices: Mapping[str, object]
     seconds_per_step: float
+    steps: int | None
     ladder: tuple[Step, ...]
     longest_row: int
     target: str
     dtype: str
 
 
-def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) -> PlanResult:
+def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False, steps: int | None = None) -> PlanResult:
     """What training ``recipe`` on ``rows`` needs on the named card, on this machine's CPU, or on the device found here."""
     setup, found = way_of(recipe, rows, gpu, cpu)
     target, chosen = found.target, found.chosen
     trained_bytes = chosen.by_category.get(TRAINED, chosen.by_category.get("adapter", 0))
+    made_for = int(setup.config.max_position_embeddings)
     return PlanResult(
         fits=found.fits,
         peak_bytes=chosen.needed_bytes,
@@ -75,10 +78,11 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) 
         by_category=chosen.by_category,
         ram_bytes=chosen.ram_bytes,
         disk_bytes=5 * trained_bytes,
-        max_context_tokens=longest_context(ContextNeeds(setup, target), target.free_bytes),
-        base_context_tokens=int(setup.config.max_position_embeddings),
+        max_context_tokens=_context_within(setup, target, made_for),
+        base_context_tokens=made_for,
         choices=found.choices,
         seconds_per_step=found.seconds_per_step,
+        steps=steps,
         ladder=tuple(
             Step(r.micro_tokens, r.saving.checkpointing, r.saving.mlp_tile, r.needed_bytes, r.extra, r.fits) for r in found.ladder
         ),
@@ -86,6 +90,13 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) 
         target=target.name,
         dtype=str(setup.dtype).removeprefix("torch."),
     )
+
+
+def _context_within(setup: Setup, target: Target, made_for: int) -> int:
+    """The longest single row that fits and that the base was made for: one dry run tells where that is all of it."""
+    if ContextNeeds(setup, target)(made_for) <= target.free_bytes:
+        return made_for
+    return longest_context(ContextNeeds(setup, target), target.free_bytes)
 
 
 def plan_of_rows(recipe: Recipe, rows: Rows) -> Plan:
@@ -118,6 +129,11 @@ def prepared_sizes(recipe: Recipe, run: RunFolder) -> Rows:
     """What the run's prepared rows ask for."""
     run.require(PREPARE)
     return sizes_of(load_rows(run.stage(PREPARE), "train"), recipe.train)
+
+
+def prepared_steps(recipe: Recipe, run: RunFolder) -> int:
+    """The steps of a training on the run's prepared rows."""
+    return len(planned_steps(load_rows(run.stage(PREPARE), "train"), recipe.train))
 
 
 def assumed_sizes(longest: int, settings: Train) -> Rows:
