@@ -43,7 +43,7 @@ def test_a_recipe_with_mistakes_ends_with_2_and_all_of_them(tmp_path: Path, caps
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err == (
-        "error: \n"
+        "error:\n"
         f"  {path}:2: the key 'data.examples' is missing\n"
         f"  {path}:2: unknown key 'data.exampels'; did you mean 'examples'?\n"
         f"  {path}:3: train.epochs is 'many'; it should be a number\n"

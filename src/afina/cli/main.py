@@ -203,8 +203,8 @@ def _print_error(error: AfinaError, wants_json: bool) -> None:
         record = {"error": {"type": type(error).__name__, "what": error.what, "fix": error.fix, "exit_code": error.exit_code}}
         print(json.dumps(record, ensure_ascii=False))
     lines = error.what.split("\n")
-    head = _("error") + ": " + (lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines))
-    print(head, file=sys.stderr)
+    told = " " + lines[0] if len(lines) == 1 else "\n  " + "\n  ".join(lines)
+    print(_("error") + ":" + told, file=sys.stderr)
     print(_("what to do") + ": " + error.fix, file=sys.stderr)
 
 
