@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -20,6 +21,8 @@ from afina.infer.ollama import Ollama, find_ollama
 
 os.environ["AFINA_LANG"] = "en"
 os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny: a second thread only waits
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a shell's background job, whose programs would pass over Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("afina", deadline=None)
 hypothesis.settings.load_profile("afina")
 
