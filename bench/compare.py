@@ -56,13 +56,14 @@ from afina.stages.prepare import prepare  # noqa: E402
 from afina.stages.renderer import build_renderer  # noqa: E402
 from afina.stages.train import train  # noqa: E402
 from afina.stages.workspace import working_in  # noqa: E402
+from bench.sides.work import WORKLOADS  # noqa: E402
 
 DATA = BENCH.parents[1] / "shared" / "data"
 RUNS = BENCH.parent / ".cache" / "bench" / "compare"
 QUESTIONS, ROUNDS = 40, 3  # of a set, and how often each engine answers them
 SLOTS = (1, 4, 8)  # conversations that llama.cpp answers at once
 TIMED = ("gsm8k", "recetas", "xquad")
-LARGER = "gsm8k, 108 million parameters"
+LARGER, LARGER_QUESTIONS = "gsm8k, 108 million parameters", 16
 
 SETS: dict[str, dict[str, Any]] = {
     "bitext": {
@@ -165,15 +166,9 @@ def larger_base(folder: Path) -> Path:
     """SmolLM2-135M's layers with random weights behind the embedded model's vocabulary. Its answers do not end by themselves."""
     if not folder.is_dir():
         shutil.copytree(resolve_base("tiny").folder, folder, copy_function=shutil.copyfile)
-        config = transformers.LlamaConfig.from_pretrained(
-            folder,
-            hidden_size=576,
-            intermediate_size=1536,
-            num_hidden_layers=30,
-            num_attention_heads=9,
-            num_key_value_heads=3,
-            head_dim=64,
-        )
+        small = transformers.LlamaConfig.from_pretrained(folder)
+        taken = ("vocab_size", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
+        config = transformers.LlamaConfig(**WORKLOADS["a"].config | {name: getattr(small, name) for name in taken})
         torch.manual_seed(0)
         model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         model.save_pretrained(folder)
@@ -268,7 +263,7 @@ def main() -> None:
             **SETS["gsm8k"],
             "name": "bench-larger",
             "base": str(larger_base(RUNS / "larger")),
-            "compare": {"examples": QUESTIONS, "max_new_tokens": 40},
+            "compare": {"examples": LARGER_QUESTIONS, "max_new_tokens": 40},
         }
         speed[LARGER] = answers_a_second(LARGER, larger, os.cpu_count() or 1)
         print(json.dumps(speed, ensure_ascii=False, indent=2))

@@ -34,31 +34,35 @@ import transformers
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from afina.core import hardware
-from afina.core.allocation import align_large_tensors
-from afina.core.files import read_json, write_json
-from afina.core.run import versions
-from afina.core.units import GIB
-from afina.data.pack import Packed
-from afina.model.decoder import decoder_layers
-from afina.model.lora import add_lora, lora_layers, quantize_linear, trained_parameters
-from afina.model.shape import read_shape
-from afina.recipe.recipe import Adapter
-from afina.train import attention
-from afina.train.dry import Batch, Setup, dry_run, packed_of
-from afina.train.estimate import ALLOCATOR
-from afina.train.last_layer import prune_last_layer
-from afina.train.plan import mlp_tile
-from afina.train.repeatable import repeatable
-from afina.train.saving import Checkpointing, Saving, apply_saving
-from afina.train.step import packed_loss
-from afina.train.target import named_gpu
+BENCH = Path(__file__).resolve().parent
+sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
+
+from afina.core import hardware  # noqa: E402
+from afina.core.allocation import align_large_tensors  # noqa: E402
+from afina.core.files import read_json, write_json  # noqa: E402
+from afina.core.run import versions  # noqa: E402
+from afina.core.units import GIB  # noqa: E402
+from afina.data.pack import Packed  # noqa: E402
+from afina.model.decoder import decoder_layers  # noqa: E402
+from afina.model.lora import add_lora, lora_layers, quantize_linear, trained_parameters  # noqa: E402
+from afina.model.shape import read_shape  # noqa: E402
+from afina.recipe.recipe import Adapter  # noqa: E402
+from afina.train import attention  # noqa: E402
+from afina.train.dry import Batch, Setup, dry_run, packed_of  # noqa: E402
+from afina.train.estimate import ALLOCATOR  # noqa: E402
+from afina.train.last_layer import prune_last_layer  # noqa: E402
+from afina.train.plan import mlp_tile  # noqa: E402
+from afina.train.repeatable import repeatable  # noqa: E402
+from afina.train.saving import Checkpointing, Saving, apply_saving  # noqa: E402
+from afina.train.step import packed_loss  # noqa: E402
+from afina.train.target import named_gpu  # noqa: E402
+from bench.sides.work import WORKLOADS  # noqa: E402
 
 # Threads wait for each other where other programs work too.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 # glibc gives memory back as soon as it is free: what is then resident is what is alive.
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "THP_MEM_ALLOC_ENABLE": "0"}
-RESULTS = Path(__file__).parent / "results"
+RESULTS = BENCH / "results"
 
 
 @dataclass(frozen=True)
@@ -140,16 +144,7 @@ def config_of(shape: str) -> PreTrainedConfig:
     """``tiny``, or the shape of SmolLM2-135M."""
     if shape == "tiny":
         return read_shape("tiny")
-    return transformers.LlamaConfig(
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        vocab_size=49152,
-        max_position_embeddings=8192,
-        tie_word_embeddings=True,
-    )
+    return transformers.LlamaConfig(**WORKLOADS["a"].config)
 
 
 def setup_of(case: Case) -> Setup:
