@@ -28,6 +28,7 @@ _WITHOUT_BLANKS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
 )  # Thai, Lao, Burmese, Khmer, kana, Han
 _PAIRS_AT_ONCE = 200_000
+_MOST_REMEMBERED = 200_000  # words, about 40 MB
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,26 @@ def words(messages: Sequence[Message]) -> set[str]:
     return _words([part for message in messages if message.role != "system" for part in message.content.casefold().split()])
 
 
+class _Bare(dict[str, str]):
+    """Words without the signs around them, each worked out once; a blank for one in a script without blanks."""
+
+    def __missing__(self, part: str) -> str:
+        if len(self) >= _MOST_REMEMBERED:
+            self.clear()
+        self[part] = word = " " if not part.isascii() and _WITHOUT_BLANKS.search(part) else part.strip(_SIGNS)
+        return word
+
+
+_BARE = _Bare()
+
+
 def _words(parts: Sequence[str]) -> set[str]:
-    different = set(parts)
-    text = "".join(different)
-    if not text.isascii() and _WITHOUT_BLANKS.search(text):
+    found = set(map(_BARE.__getitem__, set(parts)))
+    if " " in found:
         letters = "".join(part.strip(_SIGNS) for part in parts)
         return {letters[place : place + 3] for place in range(max(1, len(letters) - 2))}
-    return {word for part in different if (word := part.strip(_SIGNS))}
+    found.discard("")
+    return found
 
 
 def signatures(sets: Sequence[Iterable[str]]) -> NDArray[np.uint16]:

@@ -16,9 +16,8 @@ import re
 import threading
 import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, filterfalse
 
 import numpy as np
 
@@ -27,9 +26,8 @@ from afina.data.tokenizer import Tokenizer
 _MOST_REMEMBERED = 500_000  # words, about 100 MB
 _TOGETHER = 256  # new words that are encoded as one text
 _PROVED = 4  # texts of a batch that are encoded as a whole too
+_LAST = "\0"  # marks a word at the end of a text, or before a special token, that ends in white space
 _BORDER = re.compile(r"(?<=\S)(?= \S)")
-# White space but the blank and the line end, and the mark that is used for cutting.
-_OTHER_BLANKS = re.compile("[\0\t\r\v\f\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 _BLANK_INSIDE = re.compile("[^ĠĊĉčĢ]Ġ")  # Ġ is the blank, Ċ the line end … in a byte-level vocabulary
 
 
@@ -42,31 +40,40 @@ class Encoded:
 
 
 class Encoder:
-    """A tokenizer with what it remembers. May be used from several threads. ``remembers``: whether words are encoded once."""
+    """A tokenizer with what it remembers. May be used from several threads. ``remembers``: whether words are encoded once.
+
+    Nearly always each blank stands alone between two words, and a text can be cut at every one, which is quick. Where it cannot,
+    a word comes out that has white space at its end, or nothing else behind its blank; such words are never remembered from the
+    quick way, and their texts are cut with care.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.remembers = _may_be_cut(tokenizer)
         self._separator = next(iter(tokenizer.special), "")
-        self._known: dict[str, bytes] = {}
-        self._inexact: set[str] = set()  # words that do not decode to themselves
+        self._forget()
         self._lock = threading.Lock()
+
+    def _forget(self) -> None:
+        self._known: dict[str, bytes] = {"": b""}
+        self._known_with_care = self._known.copy()
+        self._inexact: set[str] = set()  # words that do not decode to themselves
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Each text's ids; special tokens written in it are recognised, nothing is added."""
         with self._lock:
             if not self.remembers or not texts:
                 return self._whole(texts)
-            parts = [self._parts(text) for text in texts]
-            known = self._known.__getitem__
-            joined = [self._joined(words) for words in parts]
-            unknown = (words for words, ids in zip(parts, joined, strict=True) if ids is None)
-            self._learn(set(filterfalse(self._known.__contains__, chain.from_iterable(unknown))))
+            parts = [self._cut_at_blanks(text) for text in texts]
+            joined = _looked_up(parts, self._known, self._learn_quickly)
+            rest = [place for place, ids in enumerate(joined) if ids is None]
+            for place in rest:
+                parts[place] = self._cut_with_care(texts[place])
+            cut = _looked_up([parts[place] for place in rest], self._known_with_care, self._learn_with_care)
+            for place, ids in zip(rest, cut, strict=True):
+                joined[place] = ids
             found = [
-                Encoded(
-                    array("i", b"".join(map(known, words)) if ids is None else ids),
-                    not self._inexact or self._inexact.isdisjoint(words),
-                )
+                Encoded(array("i", ids or b""), not self._inexact or self._inexact.isdisjoint(words))
                 for words, ids in zip(parts, joined, strict=True)
             ]
             proved = range(0, len(texts), -(-len(texts) // _PROVED))
@@ -74,40 +81,50 @@ class Encoder:
             if any(whole.ids != found[place].ids for whole, place in zip(wholes, proved, strict=True)):
                 self.remembers = False
                 return self._whole(texts)
-            if len(self._known) > _MOST_REMEMBERED:
-                self._known.clear()
-                self._inexact.clear()
+            if len(self._known) + len(self._known_with_care) > _MOST_REMEMBERED:
+                self._forget()
             return found
 
-    def _joined(self, words: Sequence[str]) -> bytes | None:
-        """The ids of the words; None where one of them is new."""
-        try:
-            return b"".join(map(self._known.__getitem__, words))
-        except KeyError:
-            return None
-
-    def _parts(self, text: str) -> list[str]:
+    def _cut_at_blanks(self, text: str) -> list[str]:
+        if "\0" in text:
+            return [" "]  # odd, so that it is cut with care
         parts: list[str] = []
-        # Where each blank stands alone between two words, cutting at blanks is cutting at borders.
-        alone = not ("  " in text or "\n " in text or " \n" in text or _OTHER_BLANKS.search(text))
         for place, piece in enumerate(self._tokenizer.special_split(text)):
             if place % 2:
                 parts.append(piece)  # a special token
-            elif alone and piece[:1] != " " and piece[-1:] != " ":
-                if piece:
-                    parts += piece.replace(" ", "\0 ").split("\0")
-            else:
-                parts += _BORDER.split(piece)
+                continue
+            parts += piece.replace(" ", "\0 ").split("\0")
+            if piece[-1:].isspace():
+                parts[-1] = _LAST + parts[-1]
         return parts
 
-    def _learn(self, words: set[str]) -> None:
+    def _cut_with_care(self, text: str) -> list[str]:
+        parts: list[str] = []
+        for place, piece in enumerate(self._tokenizer.special_split(text)):
+            parts += (piece,) if place % 2 else _BORDER.split(piece)
+        return parts
+
+    def _learn_quickly(self, words: set[str]) -> set[str]:
+        """Learns those that are not odd; returns the others."""
+        odd = {word for word in words if _is_odd(word)}
+        last = {word for word in words - odd if word[:1] == _LAST}
+        self._learn(words - odd - last, self._known)
+        self._learn({word[1:] for word in last} - self._known_with_care.keys(), self._known_with_care)
+        self._known.update((word, self._known_with_care[word[1:]]) for word in last)
+        return odd
+
+    def _learn_with_care(self, words: set[str]) -> set[str]:
+        self._learn(words, self._known_with_care)
+        return set()
+
+    def _learn(self, words: set[str], known: dict[str, bytes]) -> None:
         """Encodes words that are new: many in one text, with a special token between them, at which the tokenizer cuts."""
         added = self._tokenizer.added_pattern
         new = [word for word in words if not added.fullmatch(word)]
         if not self._separator:
-            self._learn_apart(list(words))
+            self._learn_apart(list(words), known)
             return
-        self._learn_apart([word for word in words if added.fullmatch(word)])
+        self._learn_apart([word for word in words if added.fullmatch(word)], known)
         pipeline = self._tokenizer.pipeline
         groups = [new[place : place + _TOGETHER] for place in range(0, len(new), _TOGETHER)]
         ids = [
@@ -121,21 +138,21 @@ class Encoder:
             borders = np.flatnonzero(flat == number)
             texts = back.split(self._separator)
             if len(borders) != len(group) - 1 or len(texts) != len(group):
-                self._learn_apart(group)
+                self._learn_apart(group, known)
                 continue
             raw = flat.tobytes()
             ends = [*(4 * borders).tolist(), len(raw)]
             starts = [0, *(4 * borders + 4).tolist()]
-            self._known.update((word, raw[start:end]) for word, start, end in zip(group, starts, ends, strict=True))
+            known.update((word, raw[start:end]) for word, start, end in zip(group, starts, ends, strict=True))
             self._inexact.update(
                 word for word, text in zip(group, texts, strict=True) if text != word and _bare(text) != _bare(word)
             )
 
-    def _learn_apart(self, new: list[str]) -> None:
+    def _learn_apart(self, new: list[str], known: dict[str, bytes]) -> None:
         pipeline = self._tokenizer.pipeline
         ids = [encoding.ids for encoding in pipeline.encode_batch_fast(new, add_special_tokens=False)]
         decoded = pipeline.decode_batch(ids, skip_special_tokens=False)
-        self._known.update((word, array("i", found).tobytes()) for word, found in zip(new, ids, strict=True))
+        known.update((word, array("i", found).tobytes()) for word, found in zip(new, ids, strict=True))
         self._inexact.update(word for word, back in zip(new, decoded, strict=True) if back != word and _bare(back) != _bare(word))
 
     def _whole(self, texts: Sequence[str]) -> list[Encoded]:
@@ -166,6 +183,22 @@ def _may_be_cut(tokenizer: Tokenizer) -> bool:
     if any(token.get(flag) for token in pipeline.get("added_tokens", ()) for flag in flags):
         return False
     return not any(_BLANK_INSIDE.search(word) and word.strip("ĠÂł") for word in pipeline["model"]["vocab"])
+
+
+def _looked_up(
+    parts: Sequence[Sequence[str]], known: Mapping[str, bytes], learn: Callable[[set[str]], set[str]]
+) -> list[bytes | None]:
+    """The ids of each list of words, end to end; new words are learnt, and None stands where one cannot be."""
+    new = set[str]().union(*parts) - known.keys()
+    left = learn(new) if new else new
+    ids_of = known.__getitem__
+    return [None if left and not left.isdisjoint(words) else b"".join(map(ids_of, words)) for words in parts]
+
+
+def _is_odd(word: str) -> bool:
+    """Whether a word that was cut out at blanks shows that one of these is not alone between two words."""
+    text = word.removeprefix(_LAST)
+    return (text[:1] == " " and not text[1:2].strip()) or (word[:1] != _LAST and word[-1:].isspace())
 
 
 def _bare(text: str) -> str:

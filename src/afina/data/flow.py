@@ -29,7 +29,7 @@ from afina.data.work import Steps, Work, Worked, key_of
 from afina.data.workers import Workers
 
 BATCH = 1024  # conversations encoded at once
-_WORTH_STARTING = BATCH  # new conversations before processes are started to help: where more are, many may follow
+_WORTH_STARTING = BATCH  # new conversations beside known ones before processes are started to help: many may follow
 _AHEAD = 2  # batches a process that are read before the first one is done
 
 
@@ -136,7 +136,7 @@ class Flow:
 
     def _ready_workers(self) -> Workers | None:
         """The processes that help, once there is enough to do and they have started."""
-        if self._workers is None and self._processes and self._begun > _WORTH_STARTING:
+        if self._workers is None and self._processes and (self._earlier is None or self._begun > _WORTH_STARTING):
             self._workers = Workers(self._steps, self._processes)
         return self._workers if self._workers is not None and self._workers.ready else None
 
