@@ -5,16 +5,18 @@ from collections.abc import Callable
 from tools.tiny import dialogues as d
 from tools.tiny.dialogues import Dialogue
 from tools.tiny.grammar import World
-from tools.tiny.patterns import few_shot
-from tools.tiny.reading import copied, entries, found_passages, reading, value_only
+from tools.tiny.patterns import few_shot, long_pattern
+from tools.tiny.reading import copied, drill, entries, found_passages, reading, value_only
 
 KINDS: dict[str, tuple[Callable[[World], Dialogue], int]] = {
     "reading": (reading, 34),
+    "drill": (drill, 0),
     "passages": (found_passages, 20),
     "value": (value_only, 6),
     "entries": (entries, 6),
     "copied": (copied, 6),
     "few_shot": (few_shot, 16),
+    "long_pattern": (long_pattern, 0),
     "facts": (d.facts_in_prompt, 3),
     "order": (d.order, 4),
     "language": (d.in_language, 4),

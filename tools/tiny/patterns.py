@@ -50,8 +50,9 @@ def _by_group(w: World, count: int) -> list[Pair]:
     """Things labelled by what they are."""
     groups = w.rng.sample(list(THINGS), 2)
     labels = dict(zip(groups, _two_labels(w), strict=True))
-    order = [groups[number % 2] for number in range(count)] + [w.rng.choice(groups)]
-    w.rng.shuffle(order[:-1])
+    shown = [groups[number % 2] for number in range(count)]
+    w.rng.shuffle(shown)
+    order = [*shown, w.rng.choice(groups)]
     return [(w.rng.choice(THINGS[group]).name(w.lang), labels[group]) for group in order]
 
 
@@ -145,17 +146,23 @@ PATTERNS: dict[str, tuple[Callable[[World, int], list[Pair]], int]] = {
 }
 
 
-def few_shot(w: World, *, examples: int | None = None) -> Dialogue:
+def long_pattern(w: World) -> Dialogue:
+    """A pattern that is gone on with many times."""
+    return few_shot(w, examples=w.rng.randint(6, 11), in_turns=0.95)
+
+
+def few_shot(w: World, *, examples: int | None = None, in_turns: float = 0.7) -> Dialogue:
     """Turns that show a pattern, the last of which asks for it; or the examples in one message."""
     names = list(PATTERNS)
     make = PATTERNS[w.rng.choices(names, [weight for _, weight in PATTERNS.values()])[0]][0]
     pairs = make(w, examples or w.rng.randint(3, 6))
-    if w.rng.random() < 0.7:
+    if w.rng.random() < in_turns:
         system = either(
             w, "[|||Sigue los ejemplos.|Haz como en los ejemplos.]", "[|||Follow the examples.|Do as in the examples.]"
         )
         turns: tuple[Turn, ...] = tuple(pairs)
-        return Dialogue(turns, system, shown=min(2, len(turns) - 1))
+        new = len(dict(pairs)) if make is _known_again else 2  # what is labelled for the first time cannot be known
+        return Dialogue(turns, system, shown=min(new, len(turns) - 1))
     first, second = either(w, "[Entrada+Salida|Texto+Resultado|P+R]", "[Input+Output|Text+Result|Q+A]").split("+")
     shown = "\n".join(f"{first}: {given}\n{second}: {made}" for given, made in pairs[:-1])
     return Dialogue(((f"{shown}\n{first}: {pairs[-1][0]}\n{second}:", pairs[-1][1]),))

@@ -24,13 +24,32 @@ def reading(w: World, *, bare: bool = False, absent: bool | None = None) -> Dial
     turns = [(fact.question, _answer(w, fact, hidden, bare)) for fact in asked]
     system, first = framed(w, groups, turns[0][0])
     if bare:
-        rule = either(
-            w,
-            "[Responde|Contesta] solo con el dato[.|, sin más.]",
-            "[Answer with the value only.|Give only the value[.|, nothing else.]]",
-        )
-        system = f"{rule} {system}".strip()
+        system = f"{_value_rule(w)} {system}".strip()
     return Dialogue(((first, turns[0][1]), *turns[1:]), system)
+
+
+def drill(w: World) -> Dialogue:
+    """Nearly all that a text says, asked one after the other, and among it up to four things that it does not say."""
+    groups = world_of_facts(w, w.rng.choice((2, 3, 3, 4, 5)), w.rng.choice((1, 2, 2, 3)))
+    hidden: list[Fact] = []
+    for _time in range(w.rng.randint(0, 3)):
+        if len(groups) > 1:
+            hidden += _taken_out(w, groups)
+    known = [fact for group in groups for fact in group]
+    asked = w.rng.sample(known, min(len(known), w.rng.randint(2, 8))) + w.rng.sample(hidden, min(len(hidden), 4))
+    w.rng.shuffle(asked)
+    bare = w.rng.random() < 0.6
+    turns = [(fact.question, _answer(w, fact, hidden, bare)) for fact in asked]
+    system, first = framed(w, groups, turns[0][0])
+    return Dialogue(((first, turns[0][1]), *turns[1:]), f"{_value_rule(w)} {system}".strip() if bare else system)
+
+
+def _value_rule(w: World) -> str:
+    return either(
+        w,
+        "[Responde|Contesta] solo con el dato[.|, sin más.]",
+        "[Answer with the value only.|Give only the value[.|, nothing else.]]",
+    )
 
 
 def found_passages(w: World) -> Dialogue:

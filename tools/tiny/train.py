@@ -11,6 +11,9 @@ changes the start.
 ``STATE/STAGE/model``, in float32, and a later stage begins with them (``--from``). Started again, a stage goes on where it
 stopped; with more ``--steps`` than before it goes on beyond its end. ``python -m tools.tiny.install`` writes the weights that the
 package ships.
+
+On a machine that does something else too, set ``OMP_WAIT_POLICY=PASSIVE``: threads that spin while they wait make a step there
+ten times as long.
 """
 
 import argparse
@@ -151,6 +154,7 @@ def train(chosen: argparse.Namespace) -> None:
         max_steps=chosen.steps,
         learning_rate=chosen.peak,
         schedule=chosen.schedule,
+        optimizer=chosen.optimizer,
         warmup=min(0.5, 100 / chosen.steps),
         weight_decay=0.1,
         batch_tokens=chosen.batch_tokens,
@@ -182,6 +186,7 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=3072)
     parser.add_argument("--peak", type=float, default=8e-4)
     parser.add_argument("--schedule", default="wsd")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, help="left out: as many as pay")
     chosen = parser.parse_args()

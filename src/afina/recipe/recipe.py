@@ -190,8 +190,9 @@ class Train(_Section):
     """Share of the steps in which the learning rate rises from zero."""
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     """After the warm-up: down to zero along a cosine or a line, constant, or constant and down in the last fifth (wsd)."""
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
-    """8-bit moments take a quarter of the memory; paged ones move to RAM when the GPU is full. Both need an NVIDIA GPU."""
+    optimizer: Literal["adamw", "muon", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """muon learns more a step where all weights are trained; 8-bit moments take a quarter of the memory, paged ones move to RAM
+    when the GPU is full: both need an NVIDIA GPU."""
     lora_plus: Annotated[float, Field(ge=1, le=64)] = 1.0
     """The learning rate of the matrices B is this many times that of A (LoRA+; 16 is usual)."""
     neftune: Annotated[float, Field(ge=0, le=100)] = 0.0

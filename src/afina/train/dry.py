@@ -30,6 +30,7 @@ from afina.recipe.recipe import Adapter
 from afina.train import attention, loss
 from afina.train.attention import Layout
 from afina.train.last_layer import prune_last_layer
+from afina.train.muon import Muon
 from afina.train.repeatable import flash_parts, is_repeatable
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss
@@ -42,7 +43,7 @@ _SMALL, _PAGED, _BLOCK = 4096, 100_000, 256  # numbers: bitsandbytes' bounds for
 CUDA_GRANULE, CPU_GRANULE = 512, 64  # bytes: what torch's allocators round up to
 
 Kind = Literal["cpu", "cuda"]
-Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+Optimizer = Literal["adamw", "muon", "adamw_8bit", "paged_adamw_8bit"]
 
 
 def _while_decoding(args: tuple[Any, ...]) -> int:
@@ -130,7 +131,7 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
     with FakeTensorMode(), live, _attention(live, setup.kind, fixed_order), _chunks_of(setup.kind):
         model, trained = _fake_model(setup, layers, saving, live)
         apply_saving(model, saving, _CountedCopies(live))
-        optimizer = _optimizer(setup.optimizer, trained, live)
+        optimizer = _optimizer(setup, trained, live)
         with live.category("optimizer"):
             for parameter in trained:
                 parameter.grad = torch.zeros_like(parameter)
@@ -280,10 +281,16 @@ def _train_all(model: PreTrainedModel, dtype: torch.dtype, live: LiveStorages) -
     return masters
 
 
-def _optimizer(kind: Optimizer, trained: Sequence[nn.Parameter], live: LiveStorages) -> torch.optim.Optimizer:
-    if kind == "adamw":
+def _optimizer(setup: Setup, trained: Sequence[nn.Parameter], live: LiveStorages) -> torch.optim.Optimizer:
+    if setup.optimizer == "adamw":
         return torch.optim.AdamW(trained, fused=True)
-    return _Moments8Bit(trained, live, is_paged=kind == "paged_adamw_8bit")
+    if setup.optimizer == "muon":
+        tokens = setup.config.get_text_config().vocab_size  # rows of the embeddings and of the output layer
+        matrices = [parameter for parameter in trained if parameter.dim() == 2 and len(parameter) != tokens]
+        others = [parameter for parameter in trained if parameter.dim() != 2 or len(parameter) == tokens]
+        groups: list[dict[str, Any]] = [{"params": matrices, "is_matrix": True}, *([{"params": others}] if others else [])]
+        return Muon(groups, lr=1.0)
+    return _Moments8Bit(trained, live, is_paged=setup.optimizer == "paged_adamw_8bit")
 
 
 class _Moments8Bit(torch.optim.Optimizer):

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from afina.core.errors import ResourceError
 from afina.core.translation import _
 from afina.recipe.recipe import Train
+from afina.train.muon import Muon
 
 WSD_DECAY = 0.2  # share of the steps in which ``wsd`` comes down at the end (Hägele et al., 2024: 10 to 20 % suffice)
 
@@ -42,23 +43,29 @@ def learning_rate(step: int, total: int, settings: Train) -> float:
 
 
 def parameter_groups(model: PreTrainedModel, parameters: Mapping[str, nn.Parameter], settings: Train) -> list[dict[str, Any]]:
-    """The parameters by what the optimizer does to them: ``weight_decay``, and ``ratio``, the learning rate's factor.
+    """The parameters by what the optimizer does to them: ``weight_decay``, ``ratio``, the learning rate's factor, and
+    ``is_matrix``, whether Muon moves them.
 
     What has one dimension (norms, biases, DoRA's magnitudes) and the embeddings are not pulled towards zero: zero is no neutral
-    place for them. The ratio is ``lora_plus`` for the matrices B (Hayou et al., 2024), else 1.
+    place for them. The ratio is ``lora_plus`` for the matrices B (Hayou et al., 2024), else 1. Rows of the embeddings and of the
+    output layer stand each for a token and not for a direction: they are AdamW's as well.
     """
-    embeddings = model.get_input_embeddings().weight
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         decay = settings.weight_decay if parameter.dim() > 1 and parameter is not embeddings else 0.0
         ratio = settings.lora_plus if name.endswith("lora_B.weight") else 1.0
-        groups.setdefault((decay, ratio), []).append(parameter)
-    return [{"params": members, "weight_decay": decay, "ratio": ratio} for (decay, ratio), members in groups.items()]
+        is_matrix = parameter.dim() == 2 and parameter is not embeddings and parameter is not head
+        groups.setdefault((decay, ratio, is_matrix and settings.optimizer == "muon"), []).append(parameter)
+    return [
+        {"params": members, "weight_decay": decay, "ratio": ratio, "is_matrix": is_matrix}
+        for (decay, ratio, is_matrix), members in groups.items()
+    ]
 
 
 def require_optimizer(settings: Train, device: torch.device) -> None:
     """Raises ResourceError, before anything is loaded, where the optimizer needs a device or a package that is not there."""
-    if settings.optimizer == "adamw":
+    if settings.optimizer in ("adamw", "muon"):
         return
     if device.type != "cuda":
         raise ResourceError(
@@ -75,10 +82,12 @@ def require_optimizer(settings: Train, device: torch.device) -> None:
 
 
 def build_optimizer(model: PreTrainedModel, parameters: Mapping[str, nn.Parameter], settings: Train) -> torch.optim.Optimizer:
-    """AdamW over the parameters' groups: torch's fused one, or bitsandbytes' with its moments in 8 bits."""
+    """Over the parameters' groups: torch's fused AdamW, bitsandbytes' with its moments in 8 bits, or Muon."""
     groups = parameter_groups(model, parameters, settings)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+    if settings.optimizer == "muon":
+        return Muon(groups, lr=settings.learning_rate)
     kinds = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
     kind = getattr(import_module("bitsandbytes.optim"), kinds[settings.optimizer])
     optimizer: torch.optim.Optimizer = kind(groups, lr=settings.learning_rate)
