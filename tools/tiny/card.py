@@ -30,7 +30,7 @@ nothing: what it is made for is to read a short text, to go on with a pattern, a
 | | |
 |---|---|
 | shape | Llama: {layers} layers, width {width}, MLP {mlp}, {heads} heads, {kv} key-value heads, tied embeddings, RoPE θ 10,000 |
-| context | 1,024 positions; trained on dialogues of up to {longest} tokens, about 100 on average |
+| context | 1,024 positions; trained on dialogues of up to {longest} tokens, 100 to 190 on average, by course |
 | weights | bfloat16, {megabytes:.1f} MB |
 | tokenizer | byte-level BPE, 4,096 tokens, Qwen2's splitting expression, no beginning-of-text token |
 | template | ChatML: `<\\|im_start\\|>role`, text, `<\\|im_end\\|>` |
@@ -48,20 +48,25 @@ style of the demo does not occur, nor does anything of its shop.
 
 By afina's own training loop in full-parameter mode, on two CPU cores: {trained}. It starts from random weights with a circuit
 in them that copies (`tools/tiny/start.py`), is trained on the dialogues, with some rows of random tokens among them that are said
-twice (`tools/tiny/blocks.py`), then for a while on longer ones with passages as a search finds them, and at last on many in which
-a name leads to a value, with answers alone as targets. (The first two sets were made by earlier states of the generator: the
-commands below give others for seeds 11 and 12.)
+twice (`tools/tiny/blocks.py`), then for a while on longer ones with passages as a search finds them, then on many in which
+a name leads to a value, with answers alone as targets, and at last on drills: a text and nearly all that it says, asked one after
+the other among things that it does not say, and patterns that go on for long; there Muon moves the matrices. (The first three
+sets were made by earlier states of the generator: the commands below give others for seeds 11, 12 and 14.)
 
     python -m tools.tiny.generate DATA --count 120000 --seed 11
     python -m tools.tiny.train dialogues DATA src/afina/model/tiny --state STATE --steps {steps} --batch-tokens 2048
     python -m tools.tiny.generate MORE --count 26000 --seed 12
     python -m tools.tiny.train passages MORE src/afina/model/tiny --state STATE --steps {more} --batch-tokens 3072 \\
         --peak 5e-4 --schedule linear --from dialogues
-    python -m tools.tiny.generate LAST --count 60000 --seed 14 \\
+    python -m tools.tiny.generate LONG --count 60000 --seed 14 \\
         --share reading=34 passages=12 value=16 entries=8 copied=8 few_shot=22
-    python -m tools.tiny.train exercises LAST src/afina/model/tiny --state STATE --steps {last} --batch-tokens 2048 \\
+    python -m tools.tiny.train exercises LONG src/afina/model/tiny --state STATE --steps {third} --batch-tokens 2048 \\
         --peak 8e-4 --schedule wsd --seed 5 --from passages
-    python -m tools.tiny.install STATE/exercises/model src/afina/model/tiny
+    python -m tools.tiny.generate LAST --count 80000 --seed 31 \\
+        --share reading=60 drill=60 passages=30 value=20 entries=18 copied=20 few_shot=30 long_pattern=45
+    python -m tools.tiny.train drills LAST src/afina/model/tiny --state STATE --steps {last} --batch-tokens 4096 \\
+        --peak 1e-3 --schedule linear --optimizer muon --seed 9 --from exercises
+    python -m tools.tiny.install STATE/drills/model src/afina/model/tiny
     python -m tools.tiny.check src/afina/model/tiny --each 100 --json > scores.json
     python -m tools.tiny.card scores.json src/afina/model/tiny --trained "…"
 
@@ -94,7 +99,7 @@ def _row(name: str, shares: dict[str, list[float]]) -> str:
     return f"| {ABILITIES[name].title} | {f'{goal:.0%}' if goal else ''} | {' | '.join(cells)} |".replace("%", " %")
 
 
-def card(scores: dict[str, dict[str, list[float]]], folder: Path, trained: str, steps: tuple[int, int, int]) -> str:
+def card(scores: dict[str, dict[str, list[float]]], folder: Path, trained: str, steps: tuple[int, int, int, int]) -> str:
     with safe_open(folder / "model.safetensors", framework="pt") as weights:
         parameters = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
     return TEXT.format(
@@ -110,7 +115,8 @@ def card(scores: dict[str, dict[str, list[float]]], folder: Path, trained: str, 
         trained=trained,
         steps=steps[0],
         more=steps[1],
-        last=steps[2],
+        third=steps[2],
+        last=steps[3],
         scores="\n".join(_row(name, shares) for name, shares in scores.items()),
     )
 
@@ -120,7 +126,7 @@ def main() -> None:
     parser.add_argument("scores", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trained", required=True, help="steps, tokens and time, in words")
-    parser.add_argument("--steps", type=int, nargs=3, default=(4000, 950, 2700), help="steps of the three courses")
+    parser.add_argument("--steps", type=int, nargs=4, default=(4000, 950, 2700, 3200), help="steps of the four courses")
     chosen = parser.parse_args()
     scores = json.loads(chosen.scores.read_text(encoding="utf-8"))
     write_atomic(chosen.folder / "README.md", card(scores, chosen.folder, chosen.trained, tuple(chosen.steps)))

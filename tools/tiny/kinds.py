@@ -1,4 +1,4 @@
-"""All kinds of dialogue, with their shares: how many of the sum of all shares are of the kind."""
+"""All kinds of dialogue, with their shares of the sum of all shares; 0 where a course has to ask for it."""
 
 from collections.abc import Callable
 

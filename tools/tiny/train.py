@@ -2,10 +2,12 @@
 
     python -m tools.tiny.train dialogues DATA FOLDER --state STATE --steps 4000 --batch-tokens 2048
     python -m tools.tiny.train passages  MORE FOLDER --state STATE --steps 950 --peak 5e-4 --schedule linear --from dialogues
-    python -m tools.tiny.train exercises LAST FOLDER --state STATE --steps 2700 --batch-tokens 2048 --from passages
+    python -m tools.tiny.train exercises LONG FOLDER --state STATE --steps 2700 --batch-tokens 2048 --from passages
+    python -m tools.tiny.train drills    LAST FOLDER --state STATE --steps 3200 --batch-tokens 4096 --optimizer muon \\
+        --peak 1e-3 --schedule linear --from exercises
 
-``passages`` and ``exercises`` are further courses on other dialogues of the generator; ``copying``, on random tokens, is for who
-changes the start.
+``passages``, ``exercises`` and ``drills`` are further courses on other dialogues of the generator; ``copying``, on random tokens,
+is for who changes the start.
 
 ``FOLDER`` holds the tokenizer. Every stage has a folder of its own in ``--state``; its best weights so far are in
 ``STATE/STAGE/model``, in float32, and a later stage begins with them (``--from``). Started again, a stage goes on where it
@@ -44,7 +46,7 @@ from tools.tiny.start import add_circuit
 
 PAD, START, END = 0, 1, 2
 LONGEST = 900
-WHOLE = 0.1  # share of the dialogues that count with all their tokens, but for the last course
+WHOLE = 0.1  # share of the dialogues that count with all their tokens, but for the last courses
 REMEMBERED = 0.08  # rows of blocks for each dialogue, so that copying any token is not forgotten
 LOOK_EVERY = 100
 WEIGHTS = "weights.safetensors"
@@ -129,7 +131,7 @@ def rows_of(stage: str, data: Path, tokenizer: Tokenizer, seed: int) -> tuple[li
     vocabulary = int(CONFIG["vocab_size"])
     if stage == "copying":
         return rows_of_blocks(60_000, vocabulary, seed), rows_of_blocks(300, vocabulary, seed + 1)
-    rows = read_rows(data / "train.jsonl", tokenizer, 0 if stage == "exercises" else WHOLE)
+    rows = read_rows(data / "train.jsonl", tokenizer, 0 if stage in ("exercises", "drills") else WHOLE)
     blocks = rows_of_blocks(int(REMEMBERED * len(rows)), vocabulary, seed + 2)
     return rows + blocks, read_rows(data / "val.jsonl", tokenizer, 0)[:400]
 
@@ -177,7 +179,7 @@ def say(event: Event) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("copying", "dialogues", "passages", "exercises"))
+    parser.add_argument("stage", choices=("copying", "dialogues", "passages", "exercises", "drills"))
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--state", type=Path, required=True)
@@ -186,7 +188,7 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=3072)
     parser.add_argument("--peak", type=float, default=8e-4)
     parser.add_argument("--schedule", default="wsd")
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, help="left out: as many as pay")
     chosen = parser.parse_args()
