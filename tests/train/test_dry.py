@@ -38,6 +38,16 @@ def assert_line_meets_whole(setup: Setup, saving: Saving) -> None:
     assert sum(size for name, size in line.worst.by_category.items() if name != "ram") == line.worst.peak
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_saving_a_checkpoint_is_part_of_the_run_and_copies_nothing(method: Literal["lora", "full"]) -> None:
+    """It takes the tensors together as they lie: weights, what is trained, and its moments, without gradients or activations."""
+    parts = run_layers(setup_of("llama", 2, "cpu", method=method), BATCH, Saving(), 2).parts
+    held = parts["saving"].by_category
+    assert parts["saving"].peak < parts["update"].peak
+    assert held["optimizer"] > 0
+    assert held.get("gradients", 0) == held.get("checkpoint", 0) == 0
+
+
 def test_a_line_through_few_layers_meets_the_run_of_all() -> None:
     assert_line_meets_whole(setup_of("llama", 6), Saving("offload", mlp_tile=48))
 

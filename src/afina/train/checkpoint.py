@@ -79,7 +79,7 @@ class Checkpoints:
 
     def save(self, state: State, counters: Counters) -> None:
         """Writes one and deletes those that the rule does not keep. A full disk leaves the ones before it as they are."""
-        tensors, rest = _taken_apart(state)
+        tensors, rest = taken_apart(state)
         text = json.dumps({"counters": asdict(counters), "scaler": state.scaler.state_dict(), **rest})
         path = self.folder / f"step-{counters.step:08d}"
         try:
@@ -135,7 +135,7 @@ class Checkpoints:
         return self.keep_every is not None and step % self.keep_every == 0
 
 
-def _taken_apart(state: State) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+def taken_apart(state: State) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
     """Tensors by name, and what of the optimizer's state is none.
 
     ``scalars`` by the same names; ``same``: names whose tensor is the one of another name (8-bit optimizers share their tables).

@@ -29,8 +29,10 @@ from afina.model.lora import add_lora, quantize_linear, target_names, trained_pa
 from afina.recipe.recipe import Adapter
 from afina.train import attention, loss
 from afina.train.attention import Layout
+from afina.train.checkpoint import State, taken_apart
 from afina.train.last_layer import prune_last_layer
 from afina.train.muon import Muon
+from afina.train.optimize import build_scaler
 from afina.train.repeatable import flash_parts, is_repeatable
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss
@@ -111,8 +113,8 @@ class Dry:
 
 
 def dry_run(setup: Setup, batch: Batch, saving: Saving, look: bool = True) -> Dry:
-    """The second step of a training on ``batch``, when the optimizer's state is there; with ``look``, a look at the validation
-    loss too, which always needs less.
+    """The second step of a training on ``batch``, when the optimizer's state is there, and what a checkpoint takes together; with
+    ``look``, a look at the validation loss too, which always needs less.
     """
     layers, period = int(setup.config.num_hidden_layers), _period(setup.config)
     few = 4 * period + layers % period
@@ -154,7 +156,11 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
             recorder.begin("evaluation", "activations")
             with torch.no_grad():
                 packed_loss(model, packed)
+        recorder.begin("saving", "checkpoint")
+        named = {str(number): parameter for number, parameter in enumerate(trained)}
+        kept = taken_apart(State(named, optimizer, build_scaler(setup.dtype, CPU)))
         recorder.end()
+        del kept
     return Dry(recorder.parts, forward_flops, flops)
 
 
