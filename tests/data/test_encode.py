@@ -77,4 +77,5 @@ def test_what_does_not_come_back_is_marked(tmp_path: Path) -> None:
     text = (tmp_path / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(text.replace('"ð":', '"gone":', 1))  # the first byte of an emoji
     encoder = Encoder(Tokenizer.load(tmp_path))
-    assert [encoded.exact for encoded in encoder.encode(["a b", "a 🎉 b", "é"])] == [True, False, True]
+    texts = ["a b", "a 🎉 b", "é", "b 🎉\n", "b\n"]
+    assert [encoded.exact for encoded in encoder.encode(texts)] == [True, False, True, False, True]

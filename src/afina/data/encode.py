@@ -111,6 +111,7 @@ class Encoder:
         self._learn(words - odd - last, self._known)
         self._learn({word[1:] for word in last} - self._known_with_care.keys(), self._known_with_care)
         self._known.update((word, self._known_with_care[word[1:]]) for word in last)
+        self._inexact.update(word for word in last if word[1:] in self._inexact)
         return odd
 
     def _learn_with_care(self, words: set[str]) -> set[str]:
