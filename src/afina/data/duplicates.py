@@ -28,7 +28,7 @@ _WITHOUT_BLANKS = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
 )  # Thai, Lao, Burmese, Khmer, kana, Han
 _PAIRS_AT_ONCE = 200_000
-_MOST_REMEMBERED = 200_000  # words, about 40 MB
+_MOST_REMEMBERED = 50_000  # words, about 10 MB
 
 
 @dataclass(frozen=True)
