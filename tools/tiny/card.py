@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("scores", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trained", required=True, help="steps, tokens and time, in words")
-    parser.add_argument("--steps", type=int, nargs=4, default=(4000, 950, 2700, 2700), help="steps of the four courses")
+    parser.add_argument("--steps", type=int, nargs=4, default=(4000, 950, 2700, 2450), help="steps of the four courses")
     chosen = parser.parse_args()
     scores = json.loads(chosen.scores.read_text(encoding="utf-8"))
     write_atomic(chosen.folder / "README.md", card(scores, chosen.folder, chosen.trained, tuple(chosen.steps)))

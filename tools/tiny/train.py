@@ -3,7 +3,7 @@
     python -m tools.tiny.train dialogues DATA FOLDER --state STATE --steps 4000 --batch-tokens 2048
     python -m tools.tiny.train passages  MORE FOLDER --state STATE --steps 950 --peak 5e-4 --schedule linear --from dialogues
     python -m tools.tiny.train exercises LONG FOLDER --state STATE --steps 2700 --batch-tokens 2048 --from passages
-    python -m tools.tiny.train drills    LAST FOLDER --state STATE --steps 2700 --batch-tokens 4096 --optimizer muon \\
+    python -m tools.tiny.train drills    LAST FOLDER --state STATE --steps 2450 --batch-tokens 4096 --optimizer muon \\
         --peak 1e-3 --schedule linear --from exercises
 
 ``passages``, ``exercises`` and ``drills`` are further courses on other dialogues of the generator; ``copying``, on random tokens,
