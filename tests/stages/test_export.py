@@ -249,7 +249,8 @@ def test_the_ladder_goes_from_the_base_to_each_file(make: Make) -> None:
     assert list(rungs) == ["base", "merged", "q8_0", "q4_k_m"]
     assert rungs["q4_k_m"].divergence is not None
     assert rungs["q8_0"].divergence is not None
-    assert 0 < rungs["q8_0"].divergence < rungs["q4_k_m"].divergence
+    noise = 1e-8  # the model is so sure of its answers that the two may differ by float32's rounding alone
+    assert 0 < rungs["q8_0"].divergence < rungs["q4_k_m"].divergence + noise
     assert rungs["q4_k_m"].size_bytes == result.sizes["q4_k_m"]
     assert all(rung.base_loss is not None and rung.tokens_per_second for step, rung in rungs.items() if step in result.sizes)
     assert sorted(result.sizes) == ["q4_k_m", "q8_0"]
