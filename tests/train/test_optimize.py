@@ -46,15 +46,18 @@ def test_the_learning_rate_rises_over_the_warm_up_and_follows_its_schedule(
     assert course[10:] == sorted(course[10:], reverse=True)
 
 
-def test_norms_biases_and_embeddings_are_not_pulled_towards_zero(base: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norms_biases_and_embeddings_are_not_pulled_towards_zero(dtype: torch.dtype, base: Path) -> None:
     files = resolve_base(str(base))
     model = load_model(files, dtype=torch.float32, device=CPU)
-    trainee = whole_model(model, files, torch.float32)
-    groups = parameter_groups(model, trainee.parameters, Train(weight_decay=0.1))
+    trainee = whole_model(model, files, dtype)  # in bfloat16 what is trained is a copy of what the model computes with
+    groups = parameter_groups(model, trainee.parameters, Train(weight_decay=0.1, optimizer="muon"))
     names = {id(parameter): name for name, parameter in trainee.parameters.items()}
     spared = {names[id(member)] for group in groups if group["weight_decay"] == 0 for member in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(trainee.parameters)
     assert spared == {name for name in trainee.parameters if name.endswith(("norm.weight", "bias")) or "embed_tokens" in name}
+    matrices = {names[id(member)] for group in groups if group["is_matrix"] for member in group["params"]}
+    assert matrices == trainee.parameters.keys() - spared - {"lm_head.weight"}
 
 
 def test_lora_plus_gives_the_matrices_b_a_larger_step(base: Path, tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ import math
 import random
 import sys
 from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +40,11 @@ from afina.cli.terminal import line
 from afina.core.events import Event, Events
 from afina.data.conversation import Source
 from afina.data.render import Row
-from afina.model.load import choose_threads
+from afina.model.load import choose_device, choose_dtype, choose_threads
 from afina.recipe.recipe import Train
 from afina.train.loop import train as run_loop
 from afina.train.step import prepare
-from afina.train.trainee import Trainee
+from afina.train.trainee import Trainee, masters_of
 from tools.tiny.blocks import rows_of_blocks
 from tools.tiny.start import add_circuit
 
@@ -48,7 +52,8 @@ PAD, START, END = 0, 1, 2
 LONGEST = 900
 WHOLE = 0.1  # share of the dialogues that count with all their tokens, but for the last courses
 REMEMBERED = 0.08  # rows of blocks for each dialogue, so that copying any token is not forgotten
-LOOK_EVERY = 100
+HELD_OUT = 400
+LOOK_EVERY, LOOKS = 100, 20  # steps; at most so many looks in a long training
 WEIGHTS = "weights.safetensors"
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -78,34 +83,51 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def read_rows(path: Path, tokenizer: Tokenizer, whole: float) -> list[Row]:
+def read_rows(path: Path, folder: Path, whole: float) -> list[Row]:
     """The dialogues of a file as tokens, rendered like the chat template; those longer than ``LONGEST`` are counted only.
 
-    ``whole``: the share of them whose every token is a target.
+    ``whole``: the share of them whose every token is a target. ``folder`` holds the tokenizer.
     """
     rows: list[Row] = []
-    left_out = 0
-    newline = tokenizer.encode("\n").ids
-    dice = random.Random(path.name)
-    with path.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, 1):
-            ids: list[int] = []
-            answers: list[tuple[int, int]] = []
-            messages = json.loads(text)["messages"]
-            for message in messages:
-                ids += [START, *tokenizer.encode(message["role"] + "\n").ids]
-                start = len(ids)
-                ids += [*tokenizer.encode(message["content"]).ids, END]
-                if message["role"] == "assistant" and message.get("trained", True):
-                    answers.append((start, len(ids)))
-                ids += newline
-            spans = ((0, len(ids)),) if dice.random() < whole else tuple(answers)
-            if len(ids) > LONGEST:
-                left_out += 1
-            else:
-                rows.append(Row(array("i", ids), spans, Source(path.name, number)))
+    count = 0
+    with path.open(encoding="utf-8") as file, ProcessPoolExecutor() as pool:
+        for part in pool.map(partial(_rows_of, path.name, folder, whole), _parts(file)):
+            count += len(part)
+            rows += [row for row in part if len(row.ids) <= LONGEST]
     tokens = sum(len(row.ids) for row in rows)
-    print(f"{path.name}: {len(rows)} dialogues, {tokens} tokens, {left_out} left out for their length", flush=True)
+    print(f"{path.name}: {len(rows)} dialogues, {tokens} tokens, {count - len(rows)} left out for their length", flush=True)
+    return rows
+
+
+def _parts(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
+    """Numbered lines, some thousand at a time."""
+    numbered = enumerate(lines, 1)
+    while part := list(islice(numbered, 4096)):
+        yield part
+
+
+@cache
+def _tokenizer(folder: Path) -> Tokenizer:
+    """Once in each process that reads."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _rows_of(name: str, folder: Path, whole: float, lines: Sequence[tuple[int, str]]) -> list[Row]:
+    tokenizer = _tokenizer(folder)
+    newline = tokenizer.encode("\n").ids
+    rows: list[Row] = []
+    for number, text in lines:
+        ids: list[int] = []
+        answers: list[tuple[int, int]] = []
+        for message in json.loads(text)["messages"]:
+            ids += [START, *tokenizer.encode(message["role"] + "\n").ids]
+            start = len(ids)
+            ids += [*tokenizer.encode(message["content"]).ids, END]
+            if message["role"] == "assistant" and message.get("trained", True):
+                answers.append((start, len(ids)))
+            ids += newline
+        is_whole = random.Random(f"{name} {number}").random() < whole
+        rows.append(Row(array("i", ids), ((0, len(ids)),) if is_whole else tuple(answers), Source(name, number)))
     return rows
 
 
@@ -118,39 +140,38 @@ def new_model(seed: int, *, circuit: bool = True) -> LlamaForCausalLM:
     return model
 
 
-def save_weights(folder: Path, model: LlamaForCausalLM) -> None:
+def save_weights(folder: Path, parameters: Mapping[str, torch.Tensor]) -> None:
     """The model's weights in float32, without the tied head; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: weight.detach().contiguous() for name, weight in model.named_parameters()}
+    weights = {name: weight.detach().contiguous() for name, weight in parameters.items()}
     save_file(weights, folder / "new.safetensors", metadata={"format": "pt"})
     (folder / "new.safetensors").replace(folder / WEIGHTS)
 
 
-def rows_of(stage: str, data: Path, tokenizer: Tokenizer, seed: int) -> tuple[list[Row], list[Row]]:
+def rows_of(stage: str, data: Path, folder: Path, seed: int) -> tuple[list[Row], list[Row]]:
     """Rows to train on and held-out ones."""
     vocabulary = int(CONFIG["vocab_size"])
     if stage == "copying":
         return rows_of_blocks(60_000, vocabulary, seed), rows_of_blocks(300, vocabulary, seed + 1)
-    rows = read_rows(data / "train.jsonl", tokenizer, 0 if stage in ("exercises", "drills") else WHOLE)
+    rows = read_rows(data / "train.jsonl", folder, 0 if stage in ("exercises", "drills") else WHOLE)
     blocks = rows_of_blocks(int(REMEMBERED * len(rows)), vocabulary, seed + 2)
-    return rows + blocks, read_rows(data / "val.jsonl", tokenizer, 0)[:400]
+    return rows + blocks, read_rows(data / "val.jsonl", folder, 0)[:HELD_OUT]
 
 
 def train(chosen: argparse.Namespace) -> None:
-    tokenizer = Tokenizer.from_file(str(chosen.folder / "tokenizer.json"))
-    rows, held_out = rows_of(chosen.stage, chosen.data, tokenizer, chosen.seed)
+    rows, held_out = rows_of(chosen.stage, chosen.data, chosen.folder, chosen.seed)
     state = chosen.state / chosen.stage
     model = new_model(chosen.seed)
     if chosen.begin:
         model.load_state_dict(load_file(chosen.state / chosen.begin / "model" / WEIGHTS), strict=False)
+    device = choose_device("auto")
+    dtype, _reason = choose_dtype("auto", device, model.num_parameters())
+    torch.nn.Module.to(model, device)
+    masters, publish = masters_of(dict(model.named_parameters()), dtype)
     for remark in prepare(model):
         print(remark, file=sys.stderr)
-    trainee = Trainee(
-        dict(model.named_parameters()),
-        publish=lambda: None,
-        save=lambda folder: save_weights(folder / "model", model),
-        has_learned=lambda: True,
-    )
+    trainee = Trainee(masters, publish, save=lambda folder: save_weights(folder / "model", masters), has_learned=lambda: True)
+    look_every = max(LOOK_EVERY, chosen.steps // LOOKS)
     settings = Train(
         epochs=math.ceil(chosen.steps * chosen.batch_tokens / sum(len(row.ids) for row in rows)) + 1,
         max_steps=chosen.steps,
@@ -160,9 +181,9 @@ def train(chosen: argparse.Namespace) -> None:
         warmup=min(0.5, 100 / chosen.steps),
         weight_decay=0.1,
         batch_tokens=chosen.batch_tokens,
-        micro_tokens=chosen.batch_tokens,
-        evaluate_every=LOOK_EVERY,
-        save_every=LOOK_EVERY // 2,
+        micro_tokens=chosen.batch_tokens + LONGEST,
+        evaluate_every=look_every,
+        save_every=look_every // 2 if device.type == "cpu" else look_every,
         seed=chosen.seed,
     )
     with Events(state / "events.jsonl", (say,)) as events:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +36,39 @@ class Document:
     shared: int = 0
 
 
+class Lengths(NamedTuple):
+    """A layout as the fused kernel wants it: where each document's queries and keys begin and end, int32 (documents + 1,), the
+    most that one of them has, and ``keys``, the places (N,) of all documents' keys one after the other; None where they lie so.
+    """
+
+    keys: Tensor | None
+    query_borders: Tensor
+    key_borders: Tensor
+    most_queries: int
+    most_keys: int
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a micro-batch is laid out. ``take`` is how a layer that computes only a part hands its keys and values on."""
 
     documents: tuple[Document, ...]
+    device: torch.device
     take: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+
+    @cached_property
+    def lengths(self) -> Lengths:
+        """Made once for all layers: lists become tensors, for which a GPU has to wait."""
+        queries = [document.queries[1] - document.queries[0] for document in self.documents]
+        seen = [document.shared + document.keys[1] - document.keys[0] for document in self.documents]
+        keys = None
+        if any(document.shared for document in self.documents):
+            places = [place for document in self.documents for place in (*range(document.shared), *range(*document.keys))]
+            keys = torch.tensor(places, device=self.device)
+        return Lengths(keys, self._borders(queries), self._borders(seen), max(queries), max(seen))
+
+    def _borders(self, lengths: Sequence[int]) -> Tensor:
+        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self.device)
 
 
 def documents_of(batch: Packed) -> tuple[Document, ...]:
@@ -85,7 +113,7 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D), (T, K, D)
     if q.is_cuda and q.dtype != torch.float32 and softcap is None:
-        out = _flash(q, k, v, layout.documents, scale, sliding_window)
+        out = _flash(q, k, v, layout.lengths, scale, sliding_window)
     else:
         out = _Attention.apply(q, k, v, layout.documents, scale, sliding_window, softcap)  # type: ignore[no-untyped-call]
     return out[None], None
@@ -208,32 +236,24 @@ def _heads_first(q: Tensor, k: Tensor, block: _Block) -> tuple[int, int, int]:
     return q.shape[1], block.queries[1] - block.queries[0], k.shape[2]
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, documents: Sequence[Document], scale: float, window: int | None) -> Tensor:
+def _flash(q: Tensor, k: Tensor, v: Tensor, lengths: Lengths, scale: float, window: int | None) -> Tensor:
     """The same by torch's fused kernel for rows of different lengths."""
-    lengths = [document.queries[1] - document.queries[0] for document in documents]
-    seen = [document.shared + document.keys[1] - document.keys[0] for document in documents]
-    if any(document.shared for document in documents):
-        places = [place for document in documents for place in (*range(document.shared), *range(*document.keys))]
-        chosen = torch.tensor(places, device=q.device)
-        k, v = k.index_select(0, chosen), v.index_select(0, chosen)
+    if lengths.keys is not None:
+        k, v = k.index_select(0, lengths.keys), v.index_select(0, lengths.keys)
     out = varlen_attn(
         q.contiguous(),
         k.contiguous(),
         v.contiguous(),
-        _borders(lengths, q.device),
-        _borders(seen, q.device),
-        max(lengths),
-        max(seen),
+        lengths.query_borders,
+        lengths.key_borders,
+        lengths.most_queries,
+        lengths.most_keys,
         scale=scale,
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=q.shape[1] != k.shape[1],
     )
     assert isinstance(out, Tensor)  # a pair only with return_aux
     return out
-
-
-def _borders(lengths: Sequence[int], device: torch.device) -> Tensor:
-    return torch.tensor([0, *lengths], dtype=torch.int32, device=device).cumsum(0, dtype=torch.int32)
 
 
 def _no_mask(*_args: Any, **_kwargs: Any) -> None:

@@ -10,6 +10,7 @@ attention has those; then the used places go through all of it and see both:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -41,7 +42,8 @@ def used_places(documents: Sequence[Document], inputs: Sequence[int], device: to
     kept: list[Document] = []
     for document in documents:
         start, end = document.queries
-        first = next((place for place in wanted if start <= place < end), end)
+        number = bisect_left(wanted, start)
+        first = min(wanted[number], end) if number < len(wanted) else end
         kept.append(replace(document, queries=(len(places), len(places) + end - first)))
         places.extend(range(first, end))
     total = documents[-1].queries[1]
@@ -81,11 +83,13 @@ def _only_used(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         joined = [torch.cat(pair, dim=2).index_select(2, order) for pair in zip(rest[0], (key, value))]
         return joined[0], joined[1]
 
-    others = {name: _at(value, used.others, tokens) for name, value in kwargs.items()} | {"layout": Layout((), leave)}
+    others = {name: _at(value, used.others, tokens) for name, value in kwargs.items()} | {
+        "layout": Layout((), hidden.device, leave)
+    }
     with suppress(_KeysKnown):
         layer.forward(hidden.index_select(1, used.others), *args[1:], **others)
     here = {name: _at(value, used.places, tokens) for name, value in kwargs.items()}
-    return (hidden.index_select(1, used.places), *args[1:]), here | {"layout": Layout(used.documents, join)}
+    return (hidden.index_select(1, used.places), *args[1:]), here | {"layout": Layout(used.documents, hidden.device, join)}
 
 
 def _at(value: Any, places: Tensor, tokens: int) -> Any:

@@ -50,12 +50,13 @@ def parameter_groups(model: PreTrainedModel, parameters: Mapping[str, nn.Paramet
     place for them. The ratio is ``lora_plus`` for the matrices B (Hayou et al., 2024), else 1. Rows of the embeddings and of the
     output layer stand each for a token and not for a direction: they are AdamW's as well.
     """
-    embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    embeddings, head = (names.get(id(layer.weight)) for layer in (model.get_input_embeddings(), model.get_output_embeddings()))
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        decay = settings.weight_decay if parameter.dim() > 1 and parameter is not embeddings else 0.0
+    for name, parameter in parameters.items():  # by name: what is trained may be a copy of what the model computes with
+        decay = settings.weight_decay if parameter.dim() > 1 and name != embeddings else 0.0
         ratio = settings.lora_plus if name.endswith("lora_B.weight") else 1.0
-        is_matrix = parameter.dim() == 2 and parameter is not embeddings and parameter is not head
+        is_matrix = parameter.dim() == 2 and name not in (embeddings, head)
         groups.setdefault((decay, ratio, is_matrix and settings.optimizer == "muon"), []).append(parameter)
     return [
         {"params": members, "weight_decay": decay, "ratio": ratio, "is_matrix": is_matrix}

@@ -138,7 +138,7 @@ def _hidden(model: PreTrainedModel, batch: Packed) -> tuple[Tensor, Tensor]:
         input_ids=torch.tensor(batch.ids, device=device)[None],  # (1, T)
         position_ids=torch.tensor(batch.positions, device=device)[None],
         use_cache=False,
-        layout=Layout(documents),
+        layout=Layout(documents, device),
         used=used,
     ).last_hidden_state[0]  # (T, D), or (places, D) where the last layer is pruned
     inputs = torch.tensor(batch.inputs, device=device)

@@ -62,13 +62,7 @@ def whole_model(model: PreTrainedModel, base: Base, dtype: torch.dtype, ranks: R
     own = dict(model.named_parameters())
     require_same_names(own, base)
     model.requires_grad_(True)
-    masters = own if dtype == torch.float32 else {name: _master_of(parameter, dtype) for name, parameter in own.items()}
-
-    @torch.no_grad()
-    def publish() -> None:
-        for name, master in masters.items():
-            if master is not own[name]:
-                own[name].copy_(master)
+    masters, publish = masters_of(own, dtype)
 
     def save(folder: Path) -> None:
         if ranks.is_first:
@@ -81,6 +75,22 @@ def whole_model(model: PreTrainedModel, base: Base, dtype: torch.dtype, ranks: R
         save,
         has_learned=lambda: _norms(masters) != before,
     )
+
+
+def masters_of(own: Mapping[str, nn.Parameter], dtype: torch.dtype) -> tuple[dict[str, nn.Parameter], Callable[[], None]]:
+    """What is trained in the place of ``own``, a model's float32 parameters that go over to ``dtype``; and what brings its values
+    back into them. In float32 it is they themselves.
+    """
+    if dtype == torch.float32:
+        return dict(own), lambda: None
+    masters = {name: _master_of(parameter, dtype) for name, parameter in own.items()}
+
+    @torch.no_grad()
+    def publish() -> None:
+        for name, master in masters.items():
+            own[name].copy_(master)
+
+    return masters, publish
 
 
 def _norms(parameters: Mapping[str, Tensor]) -> dict[str, float]:
