@@ -35,7 +35,7 @@ sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it 
 from afina.core.files import read_json, write_json  # noqa: E402
 from afina.core.run import versions  # noqa: E402
 from afina.measure.intervals import Interval  # noqa: E402
-from afina.stages.demo import KINDS, ByKind, claims  # noqa: E402
+from afina.stages.demo import BOTH, KINDS, ByKind, claims  # noqa: E402
 from bench.sides.contest import busy_seconds  # noqa: E402
 
 TOOK = "took.json"
@@ -76,40 +76,45 @@ def _busy() -> float:
     return busy_seconds() if Path("/proc/stat").is_file() else 0.0
 
 
-def over_seeds(shares: Sequence[float]) -> list[float]:
-    """The mean of the seeds' shares with its 95 % interval, cut off at 0 and 1."""
+def over_seeds(shares: Sequence[float], least: float = 0.0) -> list[float]:
+    """The mean of the seeds' shares with its 95 % interval, cut off at ``least`` and 1."""
     middle = mean(shares)
     if len(shares) < 2:
         return [middle, math.nan, math.nan]
     reach = float(stats.t.ppf(0.975, len(shares) - 1)) * stdev(shares) / math.sqrt(len(shares))
-    return [round(value, 3) for value in (middle, max(0.0, middle - reach), min(1.0, middle + reach))]
+    return [round(value, 3) for value in (middle, max(least, middle - reach), min(1.0, middle + reach))]
 
 
-def shown(found: dict[str, Any]) -> list[bool]:
-    """Which of the demo's claims one seed shows, in their order."""
+def by_kind(found: dict[str, Any]) -> ByKind:
+    """What one seed's demo says of its questions."""
     of = found["by_kind"]
-    shares = {kind: {name: Interval(**one) for name, one in of["shares"][kind].items()} for kind in KINDS}
-    return [claim.holds for claim in claims(ByKind(shares, of["counts"]))]
+    shares, leads = (
+        {kind: {name: Interval(**one) for name, one in of[part][kind].items()} for kind in KINDS} for part in ("shares", "leads")
+    )
+    return ByKind(shares, of["counts"], leads)
 
 
 def table(demos: Sequence[tuple[dict[str, Any], Took]]) -> dict[str, Any]:
-    """Right answers by kind and contender over the seeds, how many seeds show each claim, medians of the stages' seconds, and
-    what each demo took.
+    """Right answers by kind and contender over the seeds, how far tuned + RAG is ahead of the others over all, how many seeds
+    show each claim, medians of the stages' seconds, and what each demo took.
     """
-    runs, took = [found for found, _took in demos], [took for _found, took in demos]
-    contenders = list(runs[0]["by_kind"]["shares"][KINDS[0]])
-    shares = {
-        kind: {name: over_seeds([run["by_kind"]["shares"][kind][name]["value"] for run in runs]) for name in contenders}
-        for kind in KINDS
-    }
-    verdicts = [shown(run) for run in runs]
+    runs, took = [by_kind(found) for found, _took in demos], [took for _found, took in demos]
+    contenders = list(runs[0].shares[KINDS[0]])
+    verdicts = [[claim.holds for claim in claims(run)] for run in runs]
+    stages = list(demos[0][0]["seconds"])
     return {
-        "questions": runs[0]["by_kind"]["counts"],
-        "right": shares,
+        "questions": runs[0].counts,
+        "right": {
+            kind: {name: over_seeds([run.shares[kind][name].value for run in runs]) for name in contenders} for kind in KINDS
+        },
+        "over all": {name: over_seeds([run.overall(name) for run in runs]) for name in contenders},
+        "lead of tuned+rag over all": {
+            name: over_seeds([run.lead(name).value for run in runs], -1.0) for name in contenders if name != BOTH
+        },
         "seeds that show it": dict(
             zip((*KINDS, "all together"), (sum(column) for column in zip(*verdicts, strict=True)), strict=True)
         ),
-        "seconds": {stage: round(median(run["seconds"][stage] for run in runs), 1) for stage in runs[0]["seconds"]},
+        "seconds": {stage: round(median(found["seconds"][stage] for found, _took in demos), 1) for stage in stages},
         "seconds in all": [one.seconds for one in took],
         "seconds of computing": [one.cpu_seconds for one in took],
         "share of the machine that others used": [one.foreign for one in took],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afina.measure.intervals import Interval
 from afina.stages.demo import ByKind, claims, curve, is_right, table
 
@@ -28,13 +30,18 @@ def test_an_answer_on_simple_things_is_right_in_any_case() -> None:
     assert is_right({"kind": "simple", "value": "Positive"}, _answer("It is positive."))
 
 
+def _about(value: float) -> Interval:
+    return Interval(value, value - 0.05, value + 0.05)
+
+
 def _found(shares: dict[str, tuple[float, ...]]) -> ByKind:
     return ByKind(
-        {
-            kind: {name: Interval(value, value - 0.05, value + 0.05) for name, value in zip(NAMES, values, strict=True)}
-            for kind, values in shares.items()
-        },
+        {kind: {name: _about(value) for name, value in zip(NAMES, values, strict=True)} for kind, values in shares.items()},
         dict.fromkeys(shares, 30),
+        {
+            kind: {name: _about(both - value) for name, value in zip(NAMES, others, strict=False)}
+            for kind, (*others, both) in shares.items()
+        },
     )
 
 
@@ -45,8 +52,17 @@ def test_claims_hold_where_the_numbers_show_them_and_not_else() -> None:
     assert [claim.holds for claim in claims(bad)] == [False, False, False, False]
 
 
+def test_to_be_best_over_all_takes_more_than_chance_could_give() -> None:
+    kinds = ("form", "facts", "simple")
+    just = _found(dict.fromkeys(kinds, (0.1, 0.2, 0.3, 0.5, 0.52)))
+    assert just.lead("tuned").value == pytest.approx(0.02)
+    assert just.lead("tuned").low == pytest.approx(0.02 - 0.05 / 3**0.5)
+    assert [claim.holds for claim in claims(just)][-1] is False
+    assert [claim.holds for claim in claims(_found(dict.fromkeys(kinds, (0.1, 0.2, 0.3, 0.5, 0.54))))][-1] is True
+
+
 def test_nothing_is_claimed_without_all_contenders() -> None:
-    assert not list(claims(ByKind({"form": {"prompt": Interval(0, 0, 1)}}, {"form": 3})))
+    assert not list(claims(ByKind({"form": {"prompt": Interval(0, 0, 1)}}, {"form": 3}, {})))
 
 
 def test_the_table_has_a_row_for_each_kind_and_one_for_all() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from afina.train.last_layer import used_places
 from tests.fakes.training import made_up_rows
 
 
-def unfused(q: Tensor, k: Tensor, v: Tensor, query_borders: Tensor, key_borders: Tensor, *most: int, **options: object) -> Tensor:
+def unfused(q: Tensor, k: Tensor, v: Tensor, query_borders: Tensor, key_borders: Tensor, *most: int, **options: Any) -> Tensor:
     """What torch documents of ``varlen_attn``, by its attention for one row after the other."""
     assert options["enable_gqa"] == (q.shape[1] != k.shape[1])
     found = []
