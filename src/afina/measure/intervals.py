@@ -90,7 +90,7 @@ def _reach(away: Floats) -> tuple[float, float]:
     t = _student(count - 1) / math.sqrt(count)
     if spread == 0:
         return 0.0, 0.0
-    g = _TRUST * float((away**3).mean()) / spread**3
+    g = _TRUST * float(((away / spread) ** 3).mean())
     if abs(g) < _SYMMETRIC:
         return t * spread, t * spread
 
