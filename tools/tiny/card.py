@@ -52,8 +52,8 @@ It starts from random weights with a circuit in them that copies (`tools/tiny/st
 some rows of random tokens among them that are said twice (`tools/tiny/blocks.py`); longer ones with passages as a search finds
 them; many in which a name leads to a value; drills, a text and nearly all that it says, asked one after the other among things
 that it does not say, and patterns that go on for long; and all of it once more, more than twice as much as before, in minutes on
-a GPU. From the drills on Muon moves the matrices. (The first four sets were made by earlier states of the generator: the commands
-give others.)
+a GPU, begun from the weights rounded to bfloat16. From the drills on Muon moves the matrices. (The first four sets were made by
+earlier states of the generator: the commands give others.)
 
     python -m tools.tiny.generate DATA --count 120000 --seed 11
     python -m tools.tiny.train dialogues DATA src/afina/model/tiny --state STATE --steps {steps[0]} --batch-tokens 2048
