@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics.pairwise import cosine_similarity
 
-from afina.compare.embedding import Hybrid, Told, embedder, fused
+from afina.compare.embedding import PIECE, Hybrid, Meaning, Told, embedder, fused, pieces
 from afina.compare.retrieval import Index
 from afina.core.errors import ServiceError
 from tests.fakes.chain import write_chain_gguf
-from tests.fakes.http import Request, Response, answering
+from tests.fakes.embedder import WIDTH, Embedder, embedding, letters
 
 TEXTS = ["El martillo cuesta doce euros.", "Devoluciones: treinta días.", "La pintura roja seca en dos horas."]
-WIDTH = 64
-
-
-def letters(text: str) -> list[float]:
-    """Counts of the text's runs of three letters: near for words that share a stem, whatever a stemmer knows."""
-    vector = np.zeros(WIDTH)
-    low = f" {text.lower()} "
-    for place in range(len(low) - 2):
-        vector[zlib.crc32(low[place : place + 3].encode()) % WIDTH] += 1
-    return [float(value) for value in vector]
-
-
-@dataclass
-class Embedder:
-    """An OpenAI-compatible server; ``asked`` are the texts that came, ``broken`` makes it answer something else."""
-
-    asked: list[str] = field(default_factory=list)
-    broken: object = None
-    address: str = ""
-
-    def respond(self, request: Request) -> Response:
-        assert (request.path, request.body["model"]) == ("/v1/embeddings", "letters")
-        self.asked += request.body["input"]
-        data = [{"index": place, "embedding": letters(text)} for place, text in enumerate(request.body["input"])]
-        return Response({"data": data[::-1]} if self.broken is None else self.broken)
 
 
 @pytest.fixture
 def server() -> Iterator[Embedder]:
-    fake = Embedder()
-    with answering(fake.respond) as address:
-        fake.address = f"{address}/v1"
+    with embedding() as fake:
         yield fake
 
 
@@ -124,3 +98,58 @@ def test_a_file_is_asked_through_llama_cpp(tmp_path: Path) -> None:
     assert vectors[0] == pytest.approx(vectors[2])
     assert abs(float(vectors[0] @ vectors[1])) < 0.9999
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+@given(st.text(max_size=40).map(lambda text: text * 120) | st.text(alphabet="añ 語\n", max_size=4000))
+def test_a_long_text_is_cut_between_words_into_pieces_that_are_the_text(text: str) -> None:
+    cut = pieces(text)
+    assert "".join(cut) == text
+    assert max(len(piece.encode()) for piece in cut) <= PIECE
+    assert len(cut) == 1 or all(cut)
+
+
+def test_the_vector_of_a_long_text_is_the_mean_of_its_pieces_by_length(server: Embedder, tmp_path: Path) -> None:
+    long = "El martillo rojo cuesta doce euros. " * 60 + "Y la pintura seca."
+    with embedder(f"letters@{server.address}", tmp_path / "vectors.safetensors", Told()) as embed:
+        short, found = embed(["corto", long])
+    assert server.asked == ["corto", *pieces(long)]
+    assert len(pieces(long)) == 2
+    assert short == pytest.approx(np.array(letters("corto")) / np.linalg.norm(letters("corto")))
+    parts = [len(piece) * np.array(letters(piece)) / np.linalg.norm(letters(piece)) for piece in pieces(long)]
+    assert found == pytest.approx(sum(parts) / np.linalg.norm(sum(parts)), abs=1e-6)
+
+
+def test_a_text_longer_than_the_file_reads_at_once_is_embedded_all_the_same(tmp_path: Path) -> None:
+    gguf = write_chain_gguf(tmp_path / "chain.gguf")
+    with embedder(str(gguf), tmp_path / "vectors.safetensors", Told()) as embed:
+        assert np.linalg.norm(embed(["The hammer costs twelve euros. " * 400]), axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_similarity_is_scikit_learns_cosine_and_nothing_is_near_an_empty_answer(server: Embedder, tmp_path: Path) -> None:
+    meaning = Meaning(f"letters@{server.address}", tmp_path / "vectors.safetensors")
+    answers = ["El martillo vale doce euros.", "Treinta días.", "", "", TEXTS[0]]
+    expected = [TEXTS[0], TEXTS[1], TEXTS[2], " ", TEXTS[0]]
+    found = meaning.similarities(answers, expected)
+    for place in (0, 1):
+        want = cosine_similarity([letters(answers[place])], [letters(expected[place])])[0, 0]
+        assert found[place] == pytest.approx(want, abs=1e-6)
+    assert found[2:] == [0.0, 1.0, pytest.approx(1.0, abs=1e-6)]
+    assert 0 < found[0] < 1
+
+
+def test_a_negative_cosine_counts_as_zero(server: Embedder, tmp_path: Path) -> None:
+    server.broken = {"data": [{"index": 0, "embedding": [1.0, 0.0]}]}
+    meaning = Meaning(f"letters@{server.address}", tmp_path / "vectors.safetensors")
+    assert meaning.similarities(["sí"], ["sí"]) == [1.0]
+    server.broken = {"data": [{"index": 0, "embedding": [-1.0, 0.1]}]}
+    assert meaning.similarities(["no"], ["sí"]) == [0.0]
+
+
+def test_texts_that_have_nothing_to_do_with_each_other_are_told(server: Embedder, tmp_path: Path) -> None:
+    meaning = Meaning(f"letters@{server.address}", tmp_path / "vectors.safetensors")
+    every = cosine_similarity([letters(text) for text in TEXTS])
+    want = (every.sum() - len(TEXTS)) / (len(TEXTS) * (len(TEXTS) - 1))
+    told = Told()
+    assert meaning.apart(TEXTS, told) == pytest.approx(want, abs=1e-6)
+    assert told.made == len(TEXTS)
+    assert meaning.apart(TEXTS[:1], told) == 0.0

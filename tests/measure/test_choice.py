@@ -40,6 +40,16 @@ def test_a_pattern_and_rules_add_theirs_and_named_ones_take_the_place_of_all() -
     ]
 
 
+@pytest.mark.parametrize(("answers", "told"), [(LABELS, False), (OBJECTS, False), (SHORT, True), (LONG, True), (SUMS, True)])
+def test_an_embedding_model_adds_the_similarity_of_texts(answers: list[str], told: bool) -> None:
+    names = [one.metric for one in choose_metrics(answers, answers, with_embeddings=True)]
+    assert ("similarity" in names) == told
+    assert "similarity" not in [one.metric for one in choose_metrics(answers, answers)]
+    assert main_metric(names) != "similarity"
+    assert [one.metric for one in choose_metrics(SHORT, SHORT, named=("f1",), with_embeddings=True)] == ["f1"]
+    assert main_metric(["loss", "similarity"]) == "similarity"
+
+
 def test_answers_that_say_that_it_is_not_there_are_measured_where_some_are_expected() -> None:
     expected = [*SHORT[:27], "I cannot find that in the documents.", "No lo encuentro.", "NO_ANSWER"]
     said = next(one for one in choose_metrics(SHORT, expected) if one.metric == "abstention")

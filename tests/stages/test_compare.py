@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from afina.compare.comparison import Comparison, load_comparison
-from afina.core.errors import DataError, RecipeError
+from afina.core.errors import DataError, RecipeError, ServiceError
 from afina.core.events import Event, Events, Notice, Progress, StageFinished, StageSkipped
 from afina.core.files import sha256_of
 from afina.core.run import RunFolder
@@ -17,6 +17,7 @@ from afina.stages.prepare import prepare
 from afina.stages.report import report
 from afina.stages.train import train
 from tests.fakes.clock import Clock
+from tests.fakes.embedder import embedding
 from tests.fakes.endpoint import serving
 from tests.fakes.models import write_model
 
@@ -288,6 +289,41 @@ def test_rules_are_learned_kept_for_the_recipe_and_can_be_named_or_switched_off(
     off = compare(recipe(folder, base, **settings, checks=[]), run, Events()).comparison
     assert off.rules == ()
     assert not (run.stage("compare") / "checks.yaml").exists()
+
+
+def test_an_embedding_model_tells_how_near_answers_are_in_meaning(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    with embedding() as server:
+        near = recipe(folder, base, examples=15, pattern=None, checks=[], embeddings=f"letters@{server.address}")
+        heard: list[Event] = []
+        comparison = compare(near, run, Events(listeners=(heard.append,))).comparison
+    assert [reason.metric for reason in comparison.reasons] == ["loss", "exact", "f1", "chrf", "similarity", "ended"]
+    (reason,) = (one for one in comparison.reasons if one.metric == "similarity")
+    assert reason.text.endswith("expected answers to different questions come to 100 %: read it from there")
+    (cell,) = (cell for cell in comparison.differences if cell.metric == "similarity")
+    assert cell.verdict == "better"
+    assert comparison.interval("similarity", "tuned").value > 0.9
+    assert any(isinstance(event, Notice) and "texts embedded in" in event.text for event in heard)
+    lines = [json.loads(line) for line in (run.stage("compare") / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    kept = [line["answers"]["prompt"]["scores"]["similarity"] for line in lines]
+    assert sum(kept) / len(kept) == pytest.approx(comparison.interval("similarity", "prompt").value, abs=1e-6)
+    page = report(near, run, Events()).path.read_text(encoding="utf-8")
+    assert "similarity" in page
+
+
+def test_an_embedding_model_that_does_not_answer_is_known_before_any_model_works(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, run = trained
+    near = recipe(folder, base, examples=14, metrics=["similarity"], embeddings="letters@http://127.0.0.1:9/v1")
+    heard: list[Event] = []
+    with pytest.raises(ServiceError, match="no server answers at http://127.0.0.1:9/v1"):
+        compare(near, run, Events(listeners=(heard.append,)))
+    assert not [event for event in heard if isinstance(event, Progress)]
+
+
+def test_similarity_without_an_embedding_model_is_an_error_of_the_recipe(trained: tuple[Path, Path, RunFolder]) -> None:
+    folder, base, _run = trained
+    with pytest.raises(RecipeError, match="similarity is told by an embedding model.*compare.embeddings"):
+        recipe(folder, base, metrics=["similarity"])
 
 
 def test_kinds_come_by_rule_and_by_hand(tmp_path: Path, base: Path) -> None:

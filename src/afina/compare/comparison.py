@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from afina.compare.checks import obeyed
+from afina.compare.embedding import Meaning
 from afina.compare.judge import Judgement, Tally
 from afina.core.files import read_json, write_atomic, write_json
 from afina.core.translation import _
@@ -63,11 +64,15 @@ _OF_ONE_ANSWER: Mapping[str, Callable[[str, str], float]] = {
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is measured and why; ``pattern`` and ``checks`` are what answers may obey."""
+    """What is measured and why; ``pattern`` and ``checks`` are what answers may obey, ``meaning`` tells how near texts are."""
 
     reasons: tuple[Reason, ...]
     pattern: str | None = None
     checks: tuple[Check, ...] = ()
+    meaning: Meaning | None = None
+
+    def measures(self, metric: str) -> bool:
+        return any(reason.metric == metric for reason in self.reasons)
 
 
 @dataclass(frozen=True)
@@ -226,8 +231,11 @@ def choose_questions(conversations: Sequence[Conversation], most: int, seed: int
 
 
 def score_answers(performances: Sequence[Performance], questions: Sequence[Conversation], scoring: Scoring) -> list[list[Scored]]:
-    """For each contender, each answer's scores."""
+    """For each contender, each answer's scores. Raises as ``embedder`` does where how near they are in meaning is asked for."""
     texts = [answer.text for performance in performances for answer in performance.answers]
+    near: Sequence[float] = ()
+    if scoring.meaning is not None and scoring.measures("similarity"):
+        near = scoring.meaning.similarities(texts, [question.answer for question in questions] * len(performances))
     kept: list[Sequence[bool | None]] = [obeyed(check, texts) for check in scoring.checks]
     styled = obeys(scoring.pattern, texts) if scoring.pattern is not None else None
     scored: list[list[Scored]] = []
@@ -241,6 +249,8 @@ def score_answers(performances: Sequence[Performance], questions: Sequence[Conve
                 scores["pattern"] = float(styled[place] is True)
             if verdicts:
                 scores["checks"] = float(all(verdicts))
+            if near:
+                scores["similarity"] = near[place]
             undecided = None in verdicts or (styled is not None and styled[place] is None)
             broken = tuple(number for number, obeys_it in enumerate(verdicts) if not obeys_it)
             scored[-1].append(Scored(performance.contender, answer, asked, scores, undecided, broken))

@@ -5,10 +5,14 @@
 
 Ranks and not scores are added up, for BM25's scores and cosines have no common scale: a text gets 1 / (60 + rank) of each list
 (reciprocal rank fusion; Cormack, Clarke & Büttcher 2009, with their constant). Vectors are kept by the content of their text.
+
+How many tokens a model reads at once only its server knows, and some cut what is longer without a word. So a long text is
+embedded in pieces, and its vector is their mean by length.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +39,10 @@ Embed = Callable[[Sequence[str]], Vectors]  # texts to unit vectors (N, D)
 RANK_CONSTANT = 60
 DEPTH = 100  # results of each search that are fused
 BATCH = 32  # texts a request
-LOCAL_CONTEXT = 2048  # tokens of a text for a local model; a chunk has a few hundred
+LOCAL_CONTEXT = 2048  # tokens of a text for a local model; a piece has a few hundred
+PIECE = 1400  # bytes of UTF-8, up to about 500 tokens: what the smallest of such models read at once
 _KEY_BYTES = 16
+_UNIT = re.compile(r"\S{1,64}|\s{1,64}")  # what a piece is made of: words, and parts of long ones
 
 
 class Hybrid:
@@ -91,6 +97,15 @@ class Kept:
         self._known: dict[bytes, Vectors] = dict(_read(path))
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
+        cut = [pieces(text) for text in texts]
+        vectors = self._of_pieces([piece for its in cut for piece in its])
+        lengths = np.array([len(piece) or 1 for its in cut for piece in its], dtype=np.float32)
+        starts = np.cumsum([0, *map(len, cut)])[:-1]
+        summed = np.add.reduceat(vectors * lengths[:, None], starts)
+        unit: Vectors = summed / np.linalg.norm(summed, axis=1, keepdims=True)
+        return unit
+
+    def _of_pieces(self, texts: Sequence[str]) -> Vectors:
         start = time.monotonic()
         keys = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_KEY_BYTES).digest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
@@ -113,6 +128,21 @@ class Kept:
             write_atomic(self._path, save({"keys": keys.copy(), "vectors": np.stack(list(self._known.values()))}))
 
 
+def pieces(text: str) -> list[str]:
+    """The text in pieces of at most PIECE bytes, cut between words where there are any; joined they are the text."""
+    if len(text.encode("utf-8", "surrogatepass")) <= PIECE:
+        return [text]
+    found, size = [""], 0
+    for unit in _UNIT.findall(text):
+        more = len(unit.encode("utf-8", "surrogatepass"))
+        if size + more > PIECE:
+            found.append("")
+            size = 0
+        found[-1] += unit
+        size += more
+    return found
+
+
 def _read(path: Path) -> Iterator[tuple[bytes, Vectors]]:
     """What was kept; nothing where the file is torn: then everything is embedded again."""
     if not path.is_file():
@@ -123,6 +153,33 @@ def _read(path: Path) -> Iterator[tuple[bytes, Vectors]]:
         return
     for key, vector in zip(tensors["keys"], tensors["vectors"], strict=True):
         yield key.tobytes(), vector
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """The embedding model of ``compare.embeddings``, and the file in which its vectors are kept."""
+
+    model: str
+    vectors: Path
+
+    def similarities(self, answers: Sequence[str], expected: Sequence[str]) -> list[float]:
+        """The cosine of each answer and what was expected, from 0 to 1: a negative one is as far away as one of 0.
+
+        An empty answer has no meaning: 0, but where nothing was expected. Raises as ``embedder`` does.
+        """
+        with embedder(self.model, self.vectors, Told()) as embed:
+            cosines = np.clip((embed(answers) * embed(expected)).sum(axis=1), 0.0, 1.0)
+        return [
+            float(cosine) if answer.strip() and wanted.strip() else float(answer.strip() == wanted.strip())
+            for cosine, answer, wanted in zip(cosines, answers, expected, strict=True)
+        ]
+
+    def apart(self, texts: Sequence[str], told: Told) -> float:
+        """The mean cosine of each text with every other: how near texts are that answer different questions."""
+        with embedder(self.model, self.vectors, told) as embed:
+            summed = embed(texts).sum(axis=0)
+        count = len(texts)
+        return float(summed @ summed - count) / (count * (count - 1)) if count > 1 else 0.0
 
 
 @contextmanager

@@ -44,6 +44,10 @@ def _texts() -> dict[str, str]:
         "json": _("{count} of {all} answers are JSON"),
         "numbers": _("{count} of {all} answers end in a number"),
         "short": _("half of the answers have no more than {words} words"),
+        "meaning": _("compare.embeddings names a model"),
+        "apart": _(
+            "by the model of compare.embeddings, expected answers to different questions come to {apart} %: read it from there"
+        ),
         "text": _("the answers are texts, half of them with more than {words} words"),
         "said": _("{count} of {all} expected answers say that it is not there"),
     }
@@ -57,11 +61,13 @@ def choose_metrics(
     with_pattern: bool = False,
     checks: int = 0,
     learned: bool = False,
+    with_embeddings: bool = False,
 ) -> tuple[Reason, ...]:
     """The metrics, in the order of ``every_metric``, each once.
 
     ``answers``: of the training side, which say what answers are like; ``expected``: those of the questions that are asked.
-    ``named``: the metrics of the recipe, in the place of those that fit.
+    ``named``: the metrics of the recipe, in the place of those that fit. ``with_embeddings``: there is a model that tells how
+    near texts are in meaning.
     """
     found = [Reason(name, "named") for name in named] or [Reason("loss", "always"), *_fitting(answers), *_said(expected)]
     if with_pattern:
@@ -70,6 +76,8 @@ def choose_metrics(
         found.append(Reason("checks", "learned" if learned else "checks", {"count": checks}))
     if not named:
         found.append(Reason("ended", "ended"))
+        if with_embeddings and any(reason.metric == "f1" for reason in found):
+            found.append(Reason("similarity", "meaning"))
     order = [metric.name for metric in every_metric()]
     return tuple(sorted(found, key=lambda reason: order.index(reason.metric)))
 
@@ -104,5 +112,5 @@ def ends_in_number(answer: str) -> bool:
 
 def main_metric(metrics: Sequence[str]) -> str:
     """The one that says most about the answers: what a sentence or a picture shows, where it can show one."""
-    order = ("pattern", "label", "number", "fields", "f1", "exact", "chrf", "checks")
+    order = ("pattern", "label", "number", "fields", "f1", "exact", "chrf", "similarity", "checks")
     return next((name for name in order if name in metrics), metrics[0])

@@ -70,6 +70,11 @@ def every_metric() -> tuple[Metric, ...]:
         Metric("f1", _("word F1"), _("words that the answer shares with the expected one, in any order")),
         Metric("chrf", _("chrF"), _("runs of up to six characters that both share; forgiving of endings and spelling")),
         Metric(
+            "similarity",
+            _("similarity"),
+            _("how near the answer is to the expected one in meaning, whatever its words: the cosine of their vectors"),
+        ),
+        Metric(
             "abstention",
             _("says so"),
             _("share of the answers that say “it is not there” where the expected answer does, and nowhere else"),

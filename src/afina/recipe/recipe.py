@@ -58,7 +58,9 @@ def _named(model: object) -> object:
 
 
 Pattern = Annotated[str, AfterValidator(_is_regular_expression)]
-MetricName = Literal["loss", "label", "macro_f1", "number", "json", "fields", "exact", "f1", "chrf", "abstention", "ended"]
+MetricName = Literal[
+    "loss", "label", "macro_f1", "number", "json", "fields", "exact", "f1", "chrf", "similarity", "abstention", "ended"
+]
 
 
 class Split(_Section):
@@ -303,8 +305,8 @@ class Compare(_Section):
     examples: Annotated[int, Field(ge=2, le=_MANY)] = 100
     """At most this many held-out examples are answered."""
     embeddings: Annotated[str, AfterValidator(_is_embedder)] | None = None
-    """Search by meaning too, fused with the search by words: model@address of Ollama or any OpenAI-compatible server, or a .gguf
-    file of an embedding model."""
+    """Search by meaning too, fused with the search by words, and measure the similarity of texts: model@address of Ollama or any
+    OpenAI-compatible server, or a .gguf file of an embedding model."""
     max_new_tokens: Annotated[int, Field(ge=1, le=_TOKENS)] = 256
     """An answer that has not ended by itself is stopped here."""
     pattern: Pattern | None = None
@@ -320,6 +322,14 @@ class Compare(_Section):
     """What is measured. auto: what fits the answers (labels, numbers, JSON or texts), with the reason on the page."""
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
     """Bootstrap samples behind each interval."""
+
+    @model_validator(mode="after")
+    def _can_measure_what_it_names(self) -> Self:
+        if "similarity" in self.metrics and self.embeddings is None:
+            raise ValueError(
+                _("metrics: similarity is told by an embedding model, and there is none; name one in compare.embeddings")
+            )
+        return self
 
 
 class Export(_Section):

@@ -47,7 +47,7 @@ from afina.compare.contenders import (
     perform_all,
     perform_elsewhere,
 )
-from afina.compare.embedding import Hybrid, Told, embedder
+from afina.compare.embedding import Hybrid, Meaning, Told, embedder
 from afina.compare.endpoint import Endpoint, open_endpoint, open_endpoints
 from afina.compare.figure import Example
 from afina.compare.instruction import write_instruction
@@ -68,7 +68,7 @@ from afina.data.conversation import Conversation
 from afina.data.documents.document import Chunk
 from afina.data.render import Renderer, Row
 from afina.data.store import load_conversations, load_rows
-from afina.measure.choice import choose_metrics
+from afina.measure.choice import Reason, choose_metrics
 from afina.measure.intervals import Interval, share_range
 from afina.measure.metrics import metric_of
 from afina.model.base import resolve_base
@@ -141,7 +141,7 @@ def compare(recipe: Recipe, run: RunFolder, events: Events, *, pilot: bool = Fal
         room = Room(renderer, base.context, settings.max_new_tokens)
         ways = [contender.way for contender in contenders]
         knowledge = _knowledge(recipe, run.stage(PREPARE), with_passages="passages" in ways)
-        scoring = scoring_of(recipe, renderer, knowledge.examples, questions, events)
+        scoring = scoring_of(recipe, renderer, knowledge.examples, questions, run, events)
         kinds = _kinds(recipe, run.stage(PREPARE), held_out, chosen, rows)
         with searching(settings.embeddings, run.root / VECTORS, {"examples", "passages"} & set(ways), events) as make:
             given = give(["plain", *ways], asked, replace(knowledge, make=make), room)
@@ -210,9 +210,17 @@ def searching(embeddings: str | None, folder: Path, ways: Collection[str], event
         yield Index
         return
     told = Told()
-    path = folder / f"{fingerprint.of_settings(embeddings)}.safetensors"
-    with embedder(embeddings, path, told) as embed:
+    with embedder(embeddings, vectors_of(embeddings, folder), told) as embed:
         yield lambda texts, name: Hybrid(texts, name, embed)
+    _tell_of_vectors(embeddings, told, events)
+
+
+def vectors_of(embeddings: str, folder: Path) -> Path:
+    """The file in ``folder`` that keeps the vectors of the embedding model."""
+    return folder / f"{fingerprint.of_settings(embeddings)}.safetensors"
+
+
+def _tell_of_vectors(embeddings: str, told: Told, events: Events) -> None:
     text = _("{model}: {made} texts embedded in {time}, {kept} were kept; {width} numbers each, {size}")
     events.info(
         NAME,
@@ -285,19 +293,42 @@ def _judged(
 
 
 def scoring_of(
-    recipe: Recipe, renderer: Renderer, examples: Sequence[Conversation], questions: Sequence[Conversation], events: Events
+    recipe: Recipe,
+    renderer: Renderer,
+    examples: Sequence[Conversation],
+    questions: Sequence[Conversation],
+    run: RunFolder,
+    events: Events,
 ) -> Scoring:
-    """What is measured, as ``choose_scoring`` has it; tells the rules, and which of them the examples themselves break."""
-    scoring = choose_scoring(recipe, renderer, examples, questions)
+    """What is measured, as ``choose_scoring`` has it; tells the rules, and which of them the examples themselves break.
+
+    An embedding model that does not answer is known here, before any model works.
+    """
+    scoring = choose_scoring(recipe, renderer, examples, questions, run)
     _check_patterns(scoring.pattern, scoring.checks, questions, events)
     if scoring.checks and recipe.compare.checks == "auto":
         text = _("rules of form, learned from the training answers: {rules} (compare/{file} has them for the recipe)")
         events.info(NAME, text.format(rules="; ".join(map(told, scoring.checks)), file=CHECKS))
-    return scoring
+    return _with_unrelated_texts(scoring, questions, events)
+
+
+def _with_unrelated_texts(scoring: Scoring, questions: Sequence[Conversation], events: Events) -> Scoring:
+    """The scoring whose reason for similarity says what it is of answers to different questions: no model begins at 0."""
+    if scoring.meaning is None or not scoring.measures("similarity"):
+        return scoring
+    cost = Told()
+    apart = scoring.meaning.apart([question.answer for question in questions], cost)
+    _tell_of_vectors(scoring.meaning.model, cost, events)
+    reason = Reason("similarity", "apart", {"apart": round(100 * apart)})
+    return replace(scoring, reasons=tuple(reason if one.metric == "similarity" else one for one in scoring.reasons))
 
 
 def choose_scoring(
-    recipe: Recipe, renderer: Renderer, examples: Sequence[Conversation], questions: Sequence[Conversation]
+    recipe: Recipe,
+    renderer: Renderer,
+    examples: Sequence[Conversation],
+    questions: Sequence[Conversation],
+    run: RunFolder,
 ) -> Scoring:
     """What is measured: what the recipe names, else what fits the training answers."""
     settings = recipe.compare
@@ -312,8 +343,12 @@ def choose_scoring(
         with_pattern=settings.pattern is not None,
         checks=len(checks),
         learned=learned,
+        with_embeddings=settings.embeddings is not None,
     )
-    return Scoring(reasons, settings.pattern, checks)
+    meaning = None
+    if settings.embeddings is not None:
+        meaning = Meaning(settings.embeddings, vectors_of(settings.embeddings, run.root / VECTORS))
+    return Scoring(reasons, settings.pattern, checks, meaning)
 
 
 def _kinds(

@@ -209,12 +209,12 @@ def _measuring(recipe: Recipe, run: RunFolder, events: Events) -> _Measuring:
         fingerprint.of_base(base),
         recipe.adapter,
         recipe.train,
-        (settings.examples, settings.max_new_tokens, settings.pattern, settings.metrics, settings.checks),
+        (settings.examples, settings.max_new_tokens, settings.pattern, settings.metrics, settings.checks, settings.embeddings),
         f"{device.type} {dtype}",
     )
     task = Task(renderer, given, settings.max_new_tokens, dtype, device)
     questions = [renderer.written(question) for question in chosen]
-    scoring = scoring_of(recipe, renderer, load_conversations(folder, "train"), questions, events)
+    scoring = scoring_of(recipe, renderer, load_conversations(folder, "train"), questions, run, events)
     return _Measuring(recipe, run, base, held_out, questions, task, scoring, known)
 
 

@@ -91,7 +91,8 @@ def set_exam(recipe: Recipe, run: RunFolder, renderer: Renderer, base: Base, sta
     room = Room(renderer, base.context, settings.max_new_tokens)
     asked = [one for one in map(room.ask, chosen) if one.prompt_tokens < base.context]
     examples = load_conversations(run.stage(PREPARE), "train")
-    scoring = _by_main_metric(choose_scoring(recipe, renderer, examples, [renderer.written(question) for question in chosen]))
+    questions = [renderer.written(question) for question in chosen]
+    scoring = _by_main_metric(choose_scoring(recipe, renderer, examples, questions, run))
     device = choose_device(recipe.train.device)
     dtype, _why = choose_dtype(recipe.train.dtype, device, base.weight_bytes // 2)
     given = Given(spread(asked, MOST), ())
