@@ -221,7 +221,7 @@ def vectors_of(embeddings: str, folder: Path) -> Path:
 
 
 def _tell_of_vectors(embeddings: str, told: Told, events: Events) -> None:
-    text = _("{model}: {made} texts embedded in {time}, {kept} were kept; {width} numbers each, {size}")
+    text = _("{model}: {made} texts embedded in {time} ({kept} kept from before); {width} numbers each, {size}")
     events.info(
         NAME,
         text.format(
