@@ -175,8 +175,10 @@ def larger_base(folder: Path) -> Path:
     return folder
 
 
-def answers_a_second(name: str, settings: Mapping[str, Any], threads: int) -> dict[str, Any]:
-    """The untrained base on the held-out questions of a set, each way: the middle of three rounds, in which they take turns."""
+def answers_a_second(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The untrained base on the held-out questions of a set, each way, with the threads that afina gives it: the middle of three
+    rounds, in which they take turns.
+    """
     recipe = validate({"name": f"bench-{name}", **settings}, "bench/compare.py")
     with working_in(recipe, RUNS) as (run, events):
         prepare(recipe, run, events)
@@ -185,7 +187,6 @@ def answers_a_second(name: str, settings: Mapping[str, Any], threads: int) -> di
     renderer = build_renderer(recipe, base)
     prompts = [one.prompt for one in choose_questions(held_out, recipe.compare.examples, recipe.data.split.seed)]
     most = recipe.compare.max_new_tokens
-    torch.set_num_threads(threads)
     engine = TorchEngine(load_model(base, dtype=torch.float32, device=torch.device("cpu")), renderer.tokenizer, renderer.template)
     path = RUNS / f"{base.name}.gguf"
     write_gguf(
@@ -205,12 +206,12 @@ def answers_a_second(name: str, settings: Mapping[str, Any], threads: int) -> di
             "torch, one by one": lambda: [engine.answer(prompt, most) for prompt in prompts],
         }
         for title_of, count in slots.items():
-            server = stack.enter_context(LlamaServer(path, context=context, slots=count, threads=threads))
+            server = stack.enter_context(LlamaServer(path, context=context, slots=count))
             ask[title_of] = partial(_asked_at_once, server, prompts, most, count)
         rounds = [{side: _timed(one) for side, one in ask.items()} for _round in range(ROUNDS)]
     path.unlink()
     first = rounds[0]["torch, in batches"][1]
-    found: dict[str, Any] = {"questions": len(prompts), "threads": threads}
+    found: dict[str, Any] = {"questions": len(prompts), "cores": os.cpu_count()}
     for side in ask:
         seconds = statistics.median(one[side][0] for one in rounds)
         answers = rounds[0][side][1]
@@ -258,14 +259,14 @@ def main() -> None:
     path = BENCH / "results" / "compare.json"
     if options.answers:
         asked = {name: {**SETS[name], "compare": {**SETS[name]["compare"], "examples": QUESTIONS}} for name in TIMED}
-        speed = {name: answers_a_second(name, settings, 1) for name, settings in asked.items()}
+        speed = {name: answers_a_second(name, settings) for name, settings in asked.items()}
         larger = {
             **SETS["gsm8k"],
             "name": "bench-larger",
             "base": str(larger_base(RUNS / "larger")),
             "compare": {"examples": LARGER_QUESTIONS, "max_new_tokens": 40},
         }
-        speed[LARGER] = answers_a_second(LARGER, larger, os.cpu_count() or 1)
+        speed[LARGER] = answers_a_second(LARGER, larger)
         print(json.dumps(speed, ensure_ascii=False, indent=2))
         write_json(path, {**(read_json(path) if path.is_file() else {}), "answers": {"hardware": hardware(), **speed}})
         return
