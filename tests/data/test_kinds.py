@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from afina.data.kinds import MOST_SAMPLED, kinds
+from afina.data.kinds import MOST_SAMPLED, Finder, kinds
 
 TOPICS = {
     "envío": [
@@ -118,3 +118,14 @@ def test_real_sums_have_kinds_too(shared_data: Path) -> None:
         found = kinds([json.loads(line)["question"] for line in file], seed=7)
     assert len(found) >= 3
     assert all(kind.words for kind in found)
+
+
+def test_a_process_that_loads_beside_other_work_finds_the_same_kinds_and_is_done_without_where_it_has_ended() -> None:
+    questions = [*shop()[0], "half a pair \ud83d of a question"]
+    wanted = kinds(questions, seed=7)
+    with Finder() as finder:
+        assert finder.kinds(questions, 7) == wanted
+        assert finder.kinds(questions[:3], 7) == []
+        finder._child.kill()
+        assert finder.kinds(questions, 7) == wanted
+    assert finder._child._process.poll() is not None

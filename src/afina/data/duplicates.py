@@ -108,20 +108,22 @@ def similar_pairs(matrix: NDArray[np.uint16], threshold: float = SIMILAR) -> tup
     """Pairs of numbers of signatures, (pairs, 2), and their estimated similarities; of each band's bucket every member against
     the first. A pair is named once.
     """
-    found: list[NDArray[np.int64]] = []
-    for band in np.split(matrix, BANDS, axis=1) if len(matrix) else ():
-        mixed = np.zeros(len(matrix), np.uint64)
+    count = len(matrix)
+    found: list[NDArray[np.int64]] = []  # each pair as one number: first * count + second
+    for band in np.split(matrix, BANDS, axis=1) if count else ():
+        mixed = np.zeros(count, np.uint64)
         for column in band.T:
             mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
         order = np.argsort(mixed, kind="stable")
-        same = np.flatnonzero(np.diff(mixed[order]) == 0) + 1  # places in the order that continue a bucket
-        if len(same):
-            starts = np.maximum.accumulate(np.where(np.isin(np.arange(len(order)), same), 0, np.arange(len(order))))
-            found.append(np.stack([order[starts[same]], order[same]], axis=1))
-    if not found:
+        ordered = mixed[order]
+        begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])  # of places in the order: those of a new bucket
+        firsts = np.maximum.accumulate(np.where(begins, np.arange(count), 0))
+        goes_on = np.flatnonzero(~begins)
+        found.append(order[firsts[goes_on]] * count + order[goes_on])
+    if not sum(map(len, found)):
         return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
-    pairs = np.unique(np.concatenate(found), axis=0)
+    pairs = np.stack(np.divmod(np.unique(np.concatenate(found)), count), axis=1)
     scores = np.concatenate(
         [
             (matrix[part[:, 0]] == matrix[part[:, 1]]).mean(axis=1, dtype=np.float32)

@@ -4,17 +4,21 @@ Words and parts of words weighted by TF-IDF, in fewer dimensions (SVD), then k-m
 lie farthest apart (silhouette). The same questions and seed give the same kinds, whatever the number of threads.
 
 scikit-learn is loaded where it is used: that takes a second or two, and a run that finds its data prepared asks for no kinds.
+``Finder`` has it loaded in a process of its own while this one does other work.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
+
+from afina.core.child import Child, serve
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -86,6 +90,53 @@ def kinds(questions: Sequence[str], seed: int, most: int = 8) -> list[KindOfQues
                 KindOfQuestion(words, len(rows) / len(texts), len(rows), examples, tuple(sampled[place] for place in rows))
             )
     return sorted(found, key=lambda kind: (-kind.count, kind.rows))
+
+
+class Finder:
+    """A process that gets ready to find kinds, and then does. Close it, or use ``with``."""
+
+    def __init__(self) -> None:
+        self._child = Child("from afina.data.kinds import work; work()", {})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._child.kill()
+        self._child.close()
+
+    def kinds(self, questions: Sequence[str], seed: int) -> list[KindOfQuestion]:
+        """As the function of this name; by that one where the process has ended."""
+        try:
+            (found,) = self._child.ask([_bytes([list(questions), seed])])
+        except (OSError, EOFError):
+            return kinds(questions, seed)
+        return [
+            KindOfQuestion(tuple(one["words"]), one["share"], one["count"], tuple(one["examples"]), tuple(one["rows"]))
+            for one in _read(found)
+        ]
+
+
+def work() -> None:
+    """What a ``Finder``'s process does from its start to its end."""
+    import sklearn.cluster
+    import sklearn.decomposition
+    import sklearn.feature_extraction.text
+    import sklearn.metrics  # noqa: F401  # all of it is there when the questions come
+
+    def answer(request: list[bytes]) -> Sequence[bytes]:
+        questions, seed = _read(request[0])
+        return [_bytes([asdict(kind) for kind in kinds(questions, seed)])]
+
+    serve(answer)
+
+
+def _bytes(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _read(data: bytes) -> Any:
+    return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
 def _beginning(question: str) -> str:

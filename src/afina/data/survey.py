@@ -235,6 +235,8 @@ class _Work:
         side, found = self._traits.side, []
         for number in (1, 2) if self._chosen["leak"] != "off" else ():
             held_out, learned = side == number, side == 0
+            if not held_out.any():
+                continue
             same = held_out & np.isin(self._traits.whole, self._traits.whole[learned])
             asked = held_out & np.isin(self._traits.prompt, self._traits.prompt[learned])
             for pair in pairs:

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from afina.data.documents.find import passed_over
 from afina.data.documents.read import read_document
 from afina.data.findings import Findings
 from afina.data.flow import Earlier, Flow
+from afina.data.kinds import Finder, kinds
 from afina.data.read.examples import FileReading, Reader
 from afina.data.render import Limits, Renderer
 from afina.data.split import split
@@ -81,38 +83,37 @@ class Preparation:
             )
             self._events.info(NAME, text.format(name=self._renderer.template.name))
         chunks, problems = self._chunks()
-        with Findings(self._folder) as findings:
+        with Findings(self._folder) as findings, seldom_collected():
             steps = self._steps()
-            with (
-                seldom_collected(),
-                Writer(self._folder) as writer,
-                Flow(steps, writer, findings, self._earlier(), self._processes) as flow,
-            ):
+            with Writer(self._folder) as writer, Flow(steps, writer, findings, self._earlier(), self._processes) as flow:
                 for side, entries in enumerate((data.examples, data.val, data.test)):
                     flow.take(self._conversations(entries), side, self._tell_progress)
             self._require_enough_kept(findings)
-            store = Store(self._folder)
-            traits = store.traits
-            surveyed = survey(traits, store, self._chosen, self._set_limits())
-            findings.add(*surveyed.findings)
-            self._tell_of_leaks(surveyed)
-            sides = self._sides(surveyed, traits)
-        save_sides(self._folder, sides)
-        material = Material(
-            self._recipe,
-            self._base,
-            self._renderer,
-            self._files,
-            chunks,
-            problems,
-            findings,
-            store,
-            surveyed,
-            sides,
-            traits.source,
-            time.monotonic() - start,
-        )
-        report = page(material)
+            with Finder() if self._processes else nullcontext() as finder:
+                store = Store(self._folder)
+                traits = store.traits
+                surveyed = survey(traits, store, self._chosen, self._set_limits())
+                findings.add(*surveyed.findings)
+                self._tell_of_leaks(surveyed)
+                sides = self._sides(surveyed, traits)
+                save_sides(self._folder, sides)
+                report = page(
+                    Material(
+                        self._recipe,
+                        self._base,
+                        self._renderer,
+                        self._files,
+                        chunks,
+                        problems,
+                        findings,
+                        store,
+                        surveyed,
+                        sides,
+                        traits.source,
+                        time.monotonic() - start,
+                        finder.kinds if finder is not None else kinds,
+                    )
+                )
         self._tell(findings, report)
         prepared.save(self._folder / REPORT, report)
         write_atomic(self._folder / PAGE, draw(report))

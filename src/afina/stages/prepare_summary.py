@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from afina.data.clean.personal import mask
 from afina.data.conversation import Conversation, Done
 from afina.data.enough import FEW, FEWEST, GOOD, MANY
 from afina.data.findings import Findings
-from afina.data.kinds import kinds
+from afina.data.kinds import KindOfQuestion, kinds
 from afina.data.read.examples import FileReading
 from afina.data.render import Renderer, segments
 from afina.data.store import SIDES, Store, load_side
@@ -44,7 +44,9 @@ _SEVERITIES = ("error", "warning", "info")
 
 @dataclass(frozen=True)
 class Material:
-    """What a preparation came to. ``chunks`` and ``problems`` are by document."""
+    """What a preparation came to. ``chunks`` and ``problems`` are by document; ``kinds_of`` finds the kinds of questions, by a
+    seed.
+    """
 
     recipe: Recipe
     base: Base
@@ -58,6 +60,7 @@ class Material:
     sides: Mapping[str, NDArray[np.int64]]
     sources: NDArray[np.uint64]
     seconds: float
+    kinds_of: Callable[[Sequence[str], int], list[KindOfQuestion]] = kinds
 
 
 def page(material: Material) -> PreparePage:
@@ -197,7 +200,7 @@ def _kinds(material: Material, kept: NDArray[np.int64]) -> tuple[Kind, ...]:
             kind.count,
             tuple(_cut(text, _EXCERPT) for text in kind.examples[:_SHOWN_EXAMPLES]),
         )
-        for kind in kinds(questions, material.recipe.data.split.seed)
+        for kind in material.kinds_of(questions, material.recipe.data.split.seed)
     )
 
 
