@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afina.core.errors import DataError
+from afina.data import store as store_module
 from afina.data.conversation import Conversation, Finding, Message, Source, ToolCall
 from afina.data.render import Rendered, Row
 from afina.data.store import CONVERSATIONS, Kept, Store, Writer, load_conversations, load_rows, portion, save_sides
@@ -74,3 +76,39 @@ def test_a_torn_or_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="torn") as caught:
         Store(tmp_path)
     assert "afina prepare" in caught.value.fix
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the pages of a file are told by Linux")
+def test_pages_that_were_read_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_READS", 50)
+    long = "x" * 60_000
+    with Writer(tmp_path) as writer:
+        for start in range(0, 1500, 50):
+            sources = [Source("a.jsonl", number) for number in range(start, start + 50)]
+            rows = [Row(array("i", range(3)), ((1, 3),), source) for source in sources]
+            talks = [Conversation((Message("user", long), Message("assistant", "y")), source) for source in sources]
+            found = [(Finding(source, "email", long, "kept"),) for source in sources]
+            kept = [Kept(Rendered(talk, (row,)), 1, long, told) for talk, row, told in zip(talks, rows, found, strict=True)]
+            writer.write(portion(kept))
+    store = Store(tmp_path)
+    size = (tmp_path / CONVERSATIONS).stat().st_size
+    reads: dict[str, Callable[[], Sequence[object]]] = {
+        "records": lambda: [store.conversation(number) for number in range(len(store))],
+        "values": lambda: [store.findings(number) for number in range(len(store))],
+        "a column": lambda: store.words("language"),
+    }
+    for name, read in reads.items():
+        assert len(read()) == len(store)
+        assert _resident(tmp_path / CONVERSATIONS) < size / 4, name
+
+
+def _resident(path: Path) -> int:
+    """Bytes of the file that lie in this process' memory."""
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            inside = line.endswith(str(path))
+        elif inside and name == "Rss:":
+            found += 1024 * int(values[0])
+    return found
