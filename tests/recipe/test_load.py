@@ -125,7 +125,11 @@ def test_overrides_change_settings_and_their_mistakes_are_told(tmp_path: Path) -
         load_recipe(path, ["train.epoch=2"])
     with pytest.raises(RecipeError, match=r"^--set data.examples=7: ") as told:
         load_recipe(path, ["train.epochs=2", "data.examples=7"])
-    assert told.value.fix == "write for example: --set train.epochs=2"
+    assert told.value.fix == "correct what --set says: its value, or the name of the setting"
+    with pytest.raises(RecipeError, match=r"train.optimizer is 'adamv'; it should be adamw or .*; did you mean 'adamw'\?"):
+        load_recipe(path, ["train.optimizer=adamv"])
+    with pytest.raises(RecipeError, match=r"compare.metrics.0 is 'simlarity'; .*; did you mean 'similarity'\?"):
+        load_recipe(path, ["compare.metrics=[simlarity]"])
     with pytest.raises(RecipeError, match="name is a value, not a section"):
         load_recipe(path, ["name.x=2"])
 

@@ -143,8 +143,8 @@ def _validated(tree: dict[str, Any], path: Path, places: Mapping[Path_, str]) ->
         fix = _("correct the line named above")
         if len(problems) > 1:
             fix = _("correct the {count} lines named above").format(count=len(problems))
-        if any(problem.startswith(_SET) for problem in problems):
-            fix = _("write for example: --set train.epochs=2")
+        if all(problem.startswith(_SET) for problem in problems):
+            fix = _("correct what --set says: its value, or the name of the setting")
         raise RecipeError("\n".join(problems), fix=fix) from None
 
 
@@ -228,7 +228,10 @@ def _expected(place: Path_, detail: ErrorDetails) -> str:
             return _("it should be a finite number")
         case "too_short":
             return _("it should not be empty")
-    return _("it should be {choices}").format(choices=_(" or ").join(_choices(_annotation(place))))
+    choices = _choices(_annotation(place))
+    close = difflib.get_close_matches(str(detail["input"]), choices, n=1)
+    meant = _("; did you mean '{name}'?").format(name=close[0]) if close else ""
+    return _("it should be {choices}").format(choices=_(" or ").join(choices)) + meant
 
 
 def _bound(limit: object) -> str:
