@@ -7,14 +7,12 @@ own, each with one thread, and come back as portions of the store:
     this process: read ─▶ batch ─┬▶ worker: clean, render, encode, prove ─┬▶ in the order of reading ─▶ write
                                  └▶ worker: …                            ─┘
 
-What goes through a worker's pipes (``core/child.py``) is JSON, Arrow's records and, for conversations, Python's marshal, which
-takes a third of JSON's time: both ends are this program, and nobody else writes there.
+What goes through a worker's pipes (``core/child.py``) is JSON and Arrow's records.
 """
 
 from __future__ import annotations
 
 import json
-import marshal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +27,7 @@ from afina.core.errors import ResourceError
 from afina.core.hardware import memory, processor
 from afina.core.translation import _
 from afina.core.units import GIB, MIB
-from afina.data.conversation import Conversation, Finding, Message, Source, ToolCall
+from afina.data.conversation import Conversation, Finding, Message, Role, Source, ToolCall
 from afina.data.render import Limits, Renderer, Shortcuts
 from afina.data.store import Portion
 from afina.data.template import ChatTemplate
@@ -169,7 +167,7 @@ def _steps(data: bytes) -> Steps:
 def _talks_text(talks: Sequence[Conversation], first: int, shortcuts: Shortcuts) -> bytes:
     rows = [
         (
-            [(m.role, m.content, [(call.name, call.arguments) for call in m.calls], m.name, m.trained) for m in talk.messages],
+            [_message_row(message) for message in talk.messages],
             talk.source.file,
             talk.source.line,
             talk.tools,
@@ -179,17 +177,26 @@ def _talks_text(talks: Sequence[Conversation], first: int, shortcuts: Shortcuts)
         )
         for talk in talks
     ]
-    return marshal.dumps((rows, first, tuple(shortcuts)))
+    return _bytes((rows, first, shortcuts))
+
+
+def _message_row(message: Message) -> tuple[Any, ...]:
+    """A message without what it has not: most are a role and a text."""
+    if message.trained and not message.calls and not message.name:
+        return message.role, message.content
+    calls = [(call.name, call.arguments) for call in message.calls]
+    return message.role, message.content, calls, message.name, message.trained
+
+
+def _message(role: Role, content: str, calls: Sequence[Sequence[str]] = (), name: str = "", trained: bool = True) -> Message:
+    return Message(role, content, tuple(ToolCall(*call) for call in calls), name, trained)
 
 
 def _talks(data: bytes) -> tuple[list[Conversation], int, Shortcuts]:
-    rows, first, shortcuts = marshal.loads(data)  # noqa: S302  # from this program's own pipe
+    rows, first, shortcuts = json.loads(_text(data))
     talks = [
         Conversation(
-            tuple(
-                Message(role, content, tuple(ToolCall(*call) for call in calls), name, trained)
-                for role, content, calls, name, trained in messages
-            ),
+            tuple(_message(*message) for message in messages),
             Source(file, line),
             tools,
             group,

@@ -36,10 +36,17 @@ _COLOURS = {
 INK, SOFT, LINE, BASE, TUNED, PAPER, BAD, FEW, RAG, TUNED_RAG, PLUS, OTHER = _COLOURS.values()
 
 
+def load() -> None:
+    """Loads matplotlib, which takes a third of a second, so that the first figure need not."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its cache of fonts, of which none is shown
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401
+
+
 @contextmanager
 def figure_of(width: int, height: int) -> Iterator[Figure]:
     """An empty figure, drawn and written under matplotlib's own defaults: no file of the user's changes a page."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its cache of fonts, of which none is shown
+    load()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ from afina.model.base import Base
 from afina.model.head import twins
 from afina.recipe.recipe import FileList, Recipe
 from afina.report import prepared
+from afina.report.drawing import load as load_drawing
 from afina.report.prepare_page import draw
 from afina.stages import fingerprint
 from afina.stages.prepare import CHUNKS, NAME, PAGE, PREFERENCES, REPORT, TEMPLATE
@@ -97,6 +99,8 @@ class Preparation:
                 self._tell_of_leaks(surveyed)
                 sides = self._sides(surveyed, traits)
                 save_sides(self._folder, sides)
+                loading = Thread(target=load_drawing)  # while the kinds are waited for
+                loading.start()
                 report = page(
                     Material(
                         self._recipe,
@@ -114,6 +118,7 @@ class Preparation:
                         finder.kinds if finder is not None else kinds,
                     )
                 )
+                loading.join()
         self._tell(findings, report)
         prepared.save(self._folder / REPORT, report)
         write_atomic(self._folder / PAGE, draw(report))
