@@ -6,6 +6,7 @@ outlives this process. What crashes there (native code that calls ``abort``) is 
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 Parts = Sequence[bytes]
 T = TypeVar("T")
@@ -85,6 +86,16 @@ def result_of(future: Future[T]) -> T:
             return future.result(timeout=0.5)
         except TimeoutError:
             continue
+
+
+def as_bytes(value: Any) -> bytes:
+    """JSON for a pipe; half a surrogate pair, of which texts may be full, goes through as it is."""
+    return json.dumps(value, ensure_ascii=False, check_circular=False).encode("utf-8", "surrogatepass")
+
+
+def from_bytes(data: bytes) -> Any:
+    """What ``as_bytes`` wrote."""
+    return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
 def _send(stream: IO[bytes], parts: Parts) -> None:

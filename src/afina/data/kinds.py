@@ -9,7 +9,6 @@ scikit-learn is loaded where it is used: that takes a second or two, and a run t
 
 from __future__ import annotations
 
-import json
 import random
 import warnings
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from afina.core.child import Child, serve
+from afina.core.child import Child, as_bytes, from_bytes, serve
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -108,12 +107,12 @@ class Finder:
     def kinds(self, questions: Sequence[str], seed: int) -> list[KindOfQuestion]:
         """As the function of this name; by that one where the process has ended."""
         try:
-            (found,) = self._child.ask([_bytes([list(questions), seed])])
+            (found,) = self._child.ask([as_bytes([list(questions), seed])])
         except (OSError, EOFError):
             return kinds(questions, seed)
         return [
             KindOfQuestion(tuple(one["words"]), one["share"], one["count"], tuple(one["examples"]), tuple(one["rows"]))
-            for one in _read(found)
+            for one in from_bytes(found)
         ]
 
 
@@ -125,18 +124,10 @@ def work() -> None:
     import sklearn.metrics  # noqa: F401  # all of it is there when the questions come
 
     def answer(request: list[bytes]) -> Sequence[bytes]:
-        questions, seed = _read(request[0])
-        return [_bytes([asdict(kind) for kind in kinds(questions, seed)])]
+        questions, seed = from_bytes(request[0])
+        return [as_bytes([asdict(kind) for kind in kinds(questions, seed)])]
 
     serve(answer)
-
-
-def _bytes(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-
-
-def _read(data: bytes) -> Any:
-    return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
 def _beginning(question: str) -> str:

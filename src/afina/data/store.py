@@ -452,7 +452,9 @@ class _Mapped:
         return found
 
     def texts(self, name: str) -> list[str]:
-        return [text for batch in self._batches for text in batch.column(name).to_pylist()]
+        found = [text for batch in self._batches for text in batch.column(name).to_pylist()]
+        self._count(self.count)
+        return found
 
     def list_lengths(self, name: str) -> NDArray[np.int64]:
         parts = [np.diff(batch.column(name).offsets.to_numpy()) for batch in self._batches]

@@ -12,7 +12,6 @@ What goes through a worker's pipes (``core/child.py``) is JSON and Arrow's recor
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Self
 
-from afina.core.child import Child, serve
+from afina.core.child import Child, as_bytes, from_bytes, serve
 from afina.core.collector import seldom_collected
 from afina.core.errors import ResourceError
 from afina.core.hardware import memory, processor
@@ -102,7 +101,7 @@ class Workers:
             self._idle.put(worker)
             raise _ended(worker.exit_code()) from None
         self._idle.put(worker)
-        return _worked(json.loads(_text(head)), parts)
+        return _worked(from_bytes(head), parts)
 
 
 def _ended(code: int) -> ResourceError:
@@ -135,18 +134,9 @@ def work() -> None:
 # ── what goes through the pipes ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _bytes(value: Any) -> bytes:
-    """JSON; half a surrogate pair, of which texts may be full, goes through as it is."""
-    return json.dumps(value, ensure_ascii=False, check_circular=False).encode("utf-8", "surrogatepass")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
-
-
 def _steps_text(steps: Steps) -> bytes:
     template = steps.renderer.template
-    return _bytes(
+    return as_bytes(
         {
             "seed": steps.seed,
             "template": asdict(template),
@@ -159,7 +149,7 @@ def _steps_text(steps: Steps) -> bytes:
 
 
 def _steps(data: bytes) -> Steps:
-    told = json.loads(_text(data))
+    told = from_bytes(data)
     renderer = Renderer.build(ChatTemplate(**told["template"]), Tokenizer.load(Path(told["tokenizer"])))
     return Steps(told["seed"], renderer, Limits(**told["limits"]), told["chosen"], told["fingerprint"])
 
@@ -177,7 +167,7 @@ def _talks_text(talks: Sequence[Conversation], first: int, shortcuts: Shortcuts)
         )
         for talk in talks
     ]
-    return _bytes((rows, first, shortcuts))
+    return as_bytes((rows, first, shortcuts))
 
 
 def _message_row(message: Message) -> tuple[Any, ...]:
@@ -193,7 +183,7 @@ def _message(role: Role, content: str, calls: Sequence[Sequence[str]] = (), name
 
 
 def _talks(data: bytes) -> tuple[list[Conversation], int, Shortcuts]:
-    rows, first, shortcuts = json.loads(_text(data))
+    rows, first, shortcuts = from_bytes(data)
     talks = [
         Conversation(
             tuple(_message(*message) for message in messages),
@@ -209,7 +199,7 @@ def _talks(data: bytes) -> tuple[list[Conversation], int, Shortcuts]:
 
 
 def _worked_text(worked: Worked) -> bytes:
-    return _bytes(
+    return as_bytes(
         {
             "counts": worked.counts,
             "left_out": [_finding_row(finding) for finding in worked.left_out],
