@@ -14,7 +14,7 @@ from afina.data.render import Renderer
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.export.ollama import OllamaModel, deploy_to_ollama, next_version
-from afina.export.proof import Expected, Question, choose_questions, require_same_text
+from afina.export.proof import Expected, Question, choose_questions, first_difference, require_same_text
 from afina.infer.llama import LlamaServer
 from afina.infer.ollama import Ollama
 from tests.fakes.chain import SENTENCE, write_chain_gguf
@@ -189,6 +189,45 @@ def test_questions_that_do_not_fit_are_passed_over(gguf: Path) -> None:
     assert [question.messages for question in questions_for(gguf, long, short)] == [short]
     with pytest.raises(QualityError, match="none of the 1 held-out questions fits"):
         questions_for(gguf, long)
+
+
+def a_question() -> Question:
+    return Question((Message("user", "x"),), "x", (1,))
+
+
+def test_what_a_sure_model_would_hardly_ever_say_may_be_off_by_more() -> None:
+    """As found on a real Ollama: a tuned model is sure of its first word, and rounding moves one in a million by a ninth."""
+    here = {b"[": -2e-6, b"a": -11.144, b"b": -12.884, b"c": -13.16, b"d": -13.359}
+    there = here | {b"[": -3e-6, b"d": -13.239}
+    assert first_difference(here, there, "q4_k_m", a_question()) == pytest.approx(1e-6)
+    with pytest.raises(QualityError, match=r"off by 0\.6; at most 0\.5 is rounding"):
+        first_difference(here, there | {b"a": -10.544}, "q4_k_m", a_question())
+    with pytest.raises(QualityError, match=r"off by 0\.12; at most 0\.05 is rounding"):
+        first_difference(here, there, "f16", a_question())
+
+
+def test_what_is_likely_must_be_as_likely() -> None:
+    here = {b"a": -0.1, b"b": -3.0, b"c": -4.0}
+    assert first_difference(here, {b"a": -0.13, b"b": -2.95, b"c": -4.0}, "q4_k_m", a_question()) == pytest.approx(0.05)
+    with pytest.raises(QualityError, match=r"off by 0\.2; at most 0\.1 is rounding"):
+        first_difference(here, {b"a": -0.1, b"b": -2.8, b"c": -4.0}, "q4_k_m", a_question())
+    with pytest.raises(QualityError, match="off by inf"):
+        first_difference(here, {b"x": -0.1}, "q4_k_m", a_question())
+
+
+def test_another_sure_word_is_found_out() -> None:
+    here = {b"[": -2e-6, b"a": -13.5, b"b": -13.6}
+    with pytest.raises(QualityError, match="other first words likely"):
+        first_difference(here, {b"a": -2e-6, b"b": -13.6, b"c": -14.0}, "q4_k_m", a_question())
+
+
+def test_of_many_words_that_are_all_unlikely_the_likeliest_is_compared() -> None:
+    here = {bytes([number]): -11.0 - 0.001 * number for number in range(5)}
+    assert first_difference(here, {key: value + 0.004 for key, value in here.items()}, "f16", a_question()) == pytest.approx(
+        0.004
+    )
+    with pytest.raises(QualityError, match=r"at most 0\.01 is rounding"):
+        first_difference(here, {key: value + 0.02 for key, value in here.items()}, "f16", a_question())
 
 
 @pytest.mark.ollama

@@ -106,7 +106,9 @@ def draw(page: ProofPage) -> str:
 def _held_out(cases: Sequence[Case]) -> Markup:
     note = _(
         "Each must be read as in training: the same text, letter for letter, and the same number of tokens. What the model would "
-        "say first must be as likely as for the same file on this machine. One that fails ends the deployment and is not here."
+        "say first must be as likely as for the same file on this machine; shown is how far the likely ones are off, in nats "
+        "(what it would say less than once in 10,000 times may be off by five times as much). One that fails ends the deployment "
+        "and is not here."
     )
     if all(case.difference is None for case in cases):
         note += " " + _("Likelihoods were not asked for again: what serves here is the llama.cpp that the export measured.")
