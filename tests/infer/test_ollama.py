@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -77,6 +79,22 @@ def test_nobody_there_is_none_for_finding_and_an_error_for_asking(monkeypatch: p
     with pytest.raises(ServiceError, match="does not answer at http://127") as caught:
         Ollama.from_environment().version()
     assert "ollama serve" in caught.value.fix
+
+
+def test_a_certificate_that_nobody_vouches_for_and_https_where_there_is_none_are_told(
+    fake: FakeOllama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ServiceError, match="does not answer at https://127") as caught:
+        Ollama(fake.address.replace("http:", "https:")).version()
+    assert "perhaps it begins with http://" in caught.value.fix
+
+    def refused(*_given: object) -> None:
+        raise ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
+
+    monkeypatch.setattr(http.client.HTTPSConnection, "request", refused)
+    with pytest.raises(ServiceError, match="self-signed certificate") as caught:
+        Ollama("https://localhost:8443").version()
+    assert "SSL_CERT_FILE" in caught.value.fix
 
 
 def test_another_program_at_the_address_is_not_taken_for_ollama() -> None:

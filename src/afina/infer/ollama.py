@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import re
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -326,7 +327,7 @@ class Ollama:
         reason = _("no answer in time") if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         return ServiceError(
             _("Ollama does not answer at {address}: {reason}").format(address=self.address, reason=reason),
-            fix=_("start it with: ollama serve; or set OLLAMA_HOST; or take deploy.to: embedded"),
+            fix=_fix_unreachable(error),
         )
 
 
@@ -412,6 +413,16 @@ def _reason(content: Any) -> str:
         except ValueError:
             return text
     return text
+
+
+def _fix_unreachable(error: Exception) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return _("correct the address; or name the file of the certificate that you trust (.pem) in SSL_CERT_FILE")
+        case ssl.SSLError():
+            return _("correct the address: perhaps it begins with http:// and not with https://")
+        case _:
+            return _("start it with: ollama serve; or set OLLAMA_HOST; or take deploy.to: embedded")
 
 
 def _fix_for(reason: str) -> str:
