@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,30 @@ def test_an_adapter_is_worked_in_before_the_numbers_are_rounded(kind: Kind, tmp_
     assert check_numbers(tmp_path / "f32.gguf", written(tmp_path / "f32.gguf", base, "f32"), alone).worst_error == 0
 
 
+@pytest.mark.parametrize("kind", ["q4_k_m", "q5_k_s", "iq4_xs"])
+def test_compiled_kernels_give_the_same_file(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = open_folder(write_model(tmp_path / "base", "llama", hidden_size=256, intermediate_size=512), "base")
+    adapter = tmp_path / "adapter"
+    write_peft_adapter(adapter, base.folder, size=0.05)
+    importance = {f"blk.0.{name}.weight": np.linspace(0, 2, 256, dtype=np.float32) for name in ("attn_q", "attn_v", "ffn_up")}
+    written(tmp_path / "few.gguf", base, kind, adapter, importance=importance)
+    asked: list[bool] = []
+
+    class Watched(Encoders):
+        def __init__(
+            self, weights: MergedWeights, importance: Mapping[str, Float32], count: int, *, compiled: bool = False
+        ) -> None:
+            asked.append(compiled)
+            super().__init__(weights, importance, count, compiled=compiled)
+
+    monkeypatch.setattr(encode, "_COMPILE_VALUES", 0)
+    monkeypatch.setattr(encode, "_COMPILE_SLOW_VALUES", 0)
+    monkeypatch.setattr(encode, "Encoders", Watched)
+    written(tmp_path / "many.gguf", base, kind, adapter, importance=importance)
+    assert asked == [True]
+    assert (tmp_path / "many.gguf").read_bytes() == (tmp_path / "few.gguf").read_bytes()
+
+
 def test_models_of_80_layers_get_better_values_as_in_llama_cpp(tmp_path: Path) -> None:
     shape: dict[str, Any] = {
         "hidden_size": 256,
@@ -158,8 +183,8 @@ def test_importance_spares_the_columns_that_matter() -> None:
 def test_a_type_without_its_kernel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "native_kernel", lambda: None)
     rows = np.zeros((1, 256), np.float32)
-    with pytest.raises(NotImplementedError, match="IQ4_XS"):
-        quantize(rows, gguf.GGMLQuantizationType.IQ4_XS)
+    with pytest.raises(NotImplementedError, match="Q3_K"):
+        quantize(rows, gguf.GGMLQuantizationType.Q3_K)
     assert quantize(rows, gguf.GGMLQuantizationType.Q4_K) == bytes(144)
 
 

@@ -29,7 +29,7 @@ from afina.core.errors import DataError, ResourceError
 from afina.core.hardware import memory, processor
 from afina.core.translation import _
 from afina.core.units import GIB
-from afina.export.kernels import IN_NUMPY, native_kernel, quantize
+from afina.export.kernels import COMPILED, IN_NUMPY, native_kernel, quantize
 from afina.export.tensor import TensorPlan
 from afina.model.merge import MergedWeights
 from afina.model.weights import Checkpoint, Float32
@@ -39,6 +39,8 @@ _CODE = "from afina.export.encode import work; work()"
 _MOST = 8  # beyond that the disk is the slowest
 _NEEDS_BYTES = GIB // 2  # of free memory, a child
 _ALONE_VALUES = 1 << 24  # numbers that one process rounds in less time than another one takes to start
+_COMPILE_VALUES = 1 << 26  # a process, above which compiled kernels save more time than they take to be compiled
+_COMPILE_SLOW_VALUES = 1 << 23  # the same for a type with which llama.cpp takes five times as long
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,15 @@ class Deviation:
 
 
 class Encoder:
-    """Does the work itself. ``importance``: for a GGUF's tensor how much an error in each of its columns counts."""
+    """Does the work itself. ``importance``: for a GGUF's tensor how much an error in each of its columns counts.
 
-    def __init__(self, weights: MergedWeights, importance: Mapping[str, Float32]) -> None:
+    ``compiled``: whether there are so many numbers that compiled kernels are worth their compiling.
+    """
+
+    def __init__(self, weights: MergedWeights, importance: Mapping[str, Float32], *, compiled: bool = False) -> None:
         self._weights = weights
         self._importance = importance
+        self._compiled = compiled
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +94,7 @@ class Encoder:
         for piece in pieces:
             rows = piece.plan.read(self._weights, piece.start, piece.stop)
             _require_finite(rows, piece)
-            yield quantize(rows, piece.type, self._importance.get(piece.plan.name))
+            yield quantize(rows, piece.type, self._importance.get(piece.plan.name), compiled=self._compiled)
 
     def deviations(self, file: Path, placed: Iterable[tuple[Piece, int]]) -> Iterator[Deviation]:
         """How far the bytes at a place of ``file`` are from each piece, in float64; each column as important as in rounding."""
@@ -110,9 +116,10 @@ class Encoder:
 class Encoders:
     """The same by ``count`` processes. Close them, or use ``with``."""
 
-    def __init__(self, weights: MergedWeights, importance: Mapping[str, Float32], count: int) -> None:
+    def __init__(self, weights: MergedWeights, importance: Mapping[str, Float32], count: int, *, compiled: bool = False) -> None:
         adapter = weights.adapter_folder and str(weights.adapter_folder)
-        told = {"base": str(weights.folder), "adapter": adapter, "rounded": sorted(weights.rounded)}
+        rounded = sorted(weights.rounded)
+        told = {"base": str(weights.folder), "adapter": adapter, "rounded": rounded, "compiled": compiled}
         parts = [
             json.dumps(told).encode(),
             *(part for name, values in importance.items() for part in (name.encode(), values.tobytes())),
@@ -180,12 +187,16 @@ def encoders(
     weights: MergedWeights, types: Iterable[Type], values: int, importance: Mapping[str, Float32] | None = None
 ) -> Encoder | Encoders:
     """What suits ``values`` numbers that become ``types``: this process alone for few of them that need no native code."""
-    if values < _ALONE_VALUES and set(types) <= IN_NUMPY:
+    kinds = set(types)
+    if values < _ALONE_VALUES and kinds <= IN_NUMPY:
         return Encoder(weights, importance or {})
     there = memory()
     fitting = there.available_bytes // _NEEDS_BYTES if there else _MOST
     few = max(1, values // _ALONE_VALUES)
-    return Encoders(weights, importance or {}, max(1, min(processor().cores, _MOST, fitting, few)))
+    count = max(1, min(processor().cores, _MOST, fitting, few))
+    enough = _COMPILE_SLOW_VALUES if Type.IQ4_XS in kinds else _COMPILE_VALUES
+    compiled = values >= count * enough and not kinds.isdisjoint(COMPILED)
+    return Encoders(weights, importance or {}, count, compiled=compiled)
 
 
 @cache
@@ -248,7 +259,8 @@ def _told(request: Sequence[bytes]) -> Encoder:
         name.decode(): np.frombuffer(values, np.float32) for name, values in zip(request[1::2], request[2::2], strict=True)
     }
     adapter = told["adapter"] and Path(told["adapter"])
-    return Encoder(MergedWeights(Checkpoint(Path(told["base"])), adapter, told["rounded"]), importance)
+    weights = MergedWeights(Checkpoint(Path(told["base"])), adapter, told["rounded"])
+    return Encoder(weights, importance, compiled=told["compiled"])
 
 
 def _piece_text(piece: Piece) -> bytes:

@@ -1,7 +1,8 @@
 """Rows of float32 numbers as the bytes of a GGUF's tensor.
 
-llama.cpp's own kernels where the prebuilt wheel exports them (Linux and macOS), found by their name; elsewhere ``kquants.py`` in
-torch; and numpy, by the ``gguf`` library, for what it can. All give llama.cpp's bytes, the torch version nearly always.
+llama.cpp's own kernels where the prebuilt wheel exports them (Linux and macOS), found by their name; ``compiled.py`` elsewhere,
+and for so many numbers that it pays to wait for its compiling; and numpy, by the ``gguf`` library, for what it can. All give
+llama.cpp's bytes.
 
 Native code can end its process, so this runs in one of its own (``encode.py``).
 """
@@ -26,26 +27,27 @@ Bytes = NDArray[np.uint8]
 Quantize = Callable[[Type, Float32, Float32 | None], Bytes]
 
 IN_NUMPY = frozenset((Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q5_0, Type.Q5_1, Type.Q4_0, Type.Q4_1))
-IN_TORCH = frozenset((Type.Q4_K, Type.Q5_K, Type.Q6_K))
+COMPILED = frozenset((Type.Q4_K, Type.Q5_K, Type.Q6_K, Type.IQ4_XS))
 # Kinds of file with a type that neither of them makes.
 NATIVE_ONLY: tuple[Kind, ...] = ("q3_k_m", "iq4_xs")
 
 
-def quantize(rows: Float32, kind: Type, importance: Float32 | None = None) -> bytes:
+def quantize(rows: Float32, kind: Type, importance: Float32 | None = None, *, compiled: bool = False) -> bytes:
     """``rows`` (N, columns) in the type's blocks; ``importance`` (columns,): how much an error of each column counts.
 
+    ``compiled``: rather by ``compiled.py``, where it has the type.
     Raises NotImplementedError for a type that needs llama.cpp's kernels where they are not.
     """
     native = native_kernel()
     if kind in (Type.F32, Type.F16, Type.BF16) or (native is None and kind in IN_NUMPY):
         return gguf.quants.quantize(np.ascontiguousarray(rows), kind).tobytes()
-    if native is not None:
-        return native(kind, rows, importance).tobytes()
-    if kind not in IN_TORCH or importance is not None:
-        raise NotImplementedError(kind.name)
-    from afina.export.kquants import quantize_rows  # only here is torch needed, and it takes a second to load
+    if kind in COMPILED and (compiled or native is None):
+        from afina.export.compiled import quantize_rows  # only here is numba needed, and it takes half a second to load
 
-    return quantize_rows(rows, kind)
+        return quantize_rows(rows, kind, importance).tobytes()
+    if native is None:
+        raise NotImplementedError(kind.name)
+    return native(kind, rows, importance).tobytes()
 
 
 @cache
