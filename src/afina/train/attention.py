@@ -22,6 +22,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from afina.data.pack import Packed
+from afina.train.padded import PaddedAttention, Padding, padding_of
 
 NAME = "afina_packed"
 BLOCK = 128  # queries whose scores are held at once
@@ -66,6 +67,11 @@ class Layout:
             places = [place for document in self.documents for place in (*range(document.shared), *range(*document.keys))]
             keys = torch.tensor(places, device=self.device)
         return Lengths(keys, self._borders(queries), self._borders(seen), max(queries), max(seen))
+
+    @cached_property
+    def padding(self) -> Padding | None:
+        """The same for a CPU: how the documents are padded; None where they are better computed one after the other."""
+        return padding_of(self.documents, self.device)
 
     def _borders(self, lengths: Sequence[int]) -> Tensor:
         return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self.device)
@@ -114,6 +120,8 @@ def packed_attention(
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D), (T, K, D)
     if q.is_cuda and q.dtype != torch.float32 and softcap is None:
         out = _flash(q, k, v, layout.lengths, scale, sliding_window)
+    elif (padding := None if q.is_cuda or softcap else layout.padding) and (sliding_window or padding.longest) >= padding.longest:
+        out = PaddedAttention.apply(q, k, v, padding, scale)  # type: ignore[no-untyped-call]
     else:
         out = _Attention.apply(q, k, v, layout.documents, scale, sliding_window, softcap)  # type: ignore[no-untyped-call]
     return out[None], None

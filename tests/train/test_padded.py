@@ -1,0 +1,107 @@
+"""Documents padded to the longest of their group: torch's kernel, called for many at once, says what it says for each alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from afina.train import attention
+from afina.train.attention import Document, Layout
+from afina.train.padded import PaddedAttention, padding_of
+
+CPU = torch.device("cpu")
+SCALE = 0.3
+
+
+def documents(lengths: Sequence[int], shared: int = 0) -> tuple[Document, ...]:
+    """The shared part, if there is one, then rows of so many tokens of their own."""
+    found = [Document((0, shared), (0, shared))] if shared else []
+    start = shared
+    for length in lengths:
+        found.append(Document((start, start + length), (start, start + length), shared))
+        start += length
+    return tuple(found)
+
+
+def one_by_one(q: Tensor, k: Tensor, v: Tensor, layout: Sequence[Document]) -> Tensor:
+    """By torch, every document alone, with a mask where it sees shared tokens."""
+    found = []
+    for document in layout:
+        own = slice(*document.keys)
+        keys, values = (torch.cat([part[: document.shared], part[own]]).transpose(0, 1) for part in (k, v))
+        queries = q[slice(*document.queries)].transpose(0, 1)
+        seen = torch.ones(queries.shape[1], keys.shape[1], dtype=torch.bool).tril(keys.shape[1] - queries.shape[1])
+        found.append(scaled_dot_product_attention(queries, keys, values, seen, scale=SCALE, enable_gqa=True).transpose(0, 1))
+    return torch.cat(found)
+
+
+def numbers(tokens: int, heads: int = 6, kv_heads: int = 2) -> list[Tensor]:
+    """q, k, v and a gradient of the result, float64."""
+    generator = torch.Generator().manual_seed(7)
+    made = [torch.randn(tokens, count, 16, generator=generator, dtype=torch.float64) for count in (heads, kv_heads, kv_heads)]
+    return [
+        *(tensor.requires_grad_() for tensor in made),
+        torch.randn(tokens, heads, 16, generator=generator, dtype=torch.float64),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shared"),
+    [([1], 0), ([70], 0), ([60, 60, 60], 0), ([200, 7, 190, 64, 1, 33], 0), ([90, 80, 12], 10), ([300, 5, 40, 250], 6), ([9], 3)],
+    ids=str,
+)
+def test_values_and_gradients_are_those_of_each_document_alone(lengths: list[int], shared: int) -> None:
+    laid_out = documents(lengths, shared)
+    padding = padding_of(laid_out, CPU)
+    assert padding is not None
+    assert padding.longest == shared + max(lengths)
+    q, k, v, gradient = numbers(shared + sum(lengths))
+    wanted = one_by_one(q, k, v, laid_out)
+    ours: Tensor = PaddedAttention.apply(q, k, v, padding, SCALE)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(ours, wanted, rtol=1e-11, atol=1e-11)
+    for mine, other in zip(
+        torch.autograd.grad(ours, (q, k, v), gradient), torch.autograd.grad(wanted, (q, k, v), gradient), strict=True
+    ):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+
+
+def test_documents_of_about_the_same_length_are_one_group() -> None:
+    padding = padding_of(documents([100, 20, 95, 81, 90, 30, 19]), CPU)
+    assert padding is not None
+    assert [(group.count, group.stop - group.start) for group in padding.groups] == [(4, 400), (3, 90)]
+
+
+def test_it_is_left_where_a_long_beginning_is_shared_and_where_not_every_token_asks() -> None:
+    assert padding_of(documents([10, 12, 9, 8, 10], shared=300), CPU) is None
+    first, second = documents([50, 50])
+    pruned = (Document((0, 10), first.keys), Document((10, 30), second.keys))
+    assert padding_of(pruned, CPU) is None
+    assert padding_of((), CPU) is None
+
+
+def asked(layout: Layout, **more: float | None) -> tuple[Tensor, bool]:
+    """What transformers gets from us, and whether it came from the padded kernel."""
+    q, k, v, _gradient = numbers(layout.documents[-1].queries[1])
+    heads_first = [tensor.transpose(0, 1)[None] for tensor in (q, k, v)]
+    out, _weights = attention.packed_attention(torch.nn.Identity(), *heads_first, None, scaling=SCALE, layout=layout, **more)
+    return out[0], "PaddedAttention" in str(out.grad_fn.next_functions) + str(out.grad_fn)
+
+
+def test_a_window_or_a_cap_of_scores_is_computed_in_blocks() -> None:
+    layout = Layout(documents([40, 60, 50]), CPU)
+    plain, padded = asked(layout)
+    assert padded
+    wide, padded = asked(layout, sliding_window=60)
+    assert padded
+    assert torch.equal(plain, wide)
+    narrow, padded = asked(layout, sliding_window=59)
+    assert not padded
+    torch.testing.assert_close(narrow[:99], plain[:99])
+    assert not torch.equal(narrow[99], plain[99])
+    capped, padded = asked(layout, softcap=1e6)
+    assert not padded
+    torch.testing.assert_close(capped, plain)
