@@ -75,12 +75,39 @@ def test_documents_of_about_the_same_length_are_one_group() -> None:
     assert [(group.count, group.stop - group.start) for group in padding.groups] == [(4, 400), (3, 90)]
 
 
-def test_it_is_left_where_a_long_beginning_is_shared_and_where_not_every_token_asks() -> None:
+def last_ones(laid_out: Sequence[Document], counts: Sequence[int]) -> tuple[Document, ...]:
+    """The same documents, of which so many tokens ask."""
+    found, start = [], 0
+    for document, count in zip(laid_out, counts, strict=True):
+        found.append(Document((start, start + count), document.keys, document.shared))
+        start += count
+    return tuple(found)
+
+
+@pytest.mark.parametrize("shared", [0, 12])
+def test_where_only_the_last_tokens_ask(shared: int) -> None:
+    """As in the last layer: also rows of which no token asks, and nobody of the shared part."""
+    laid_out = documents([50, 44, 61, 9], shared)
+    asking = last_ones(laid_out, [*([0] if shared else []), 30, 0, 44, 9])
+    padding = padding_of(asking, CPU)
+    assert padding is not None
+    _q, k, v, _gradient = numbers(shared + 164)
+    q, _k, _v, gradient = numbers(83)
+    wanted = one_by_one(q, k, v, asking)
+    ours: Tensor = PaddedAttention.apply(q, k, v, padding, SCALE)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(ours, wanted, rtol=1e-11, atol=1e-11)
+    for mine, other in zip(
+        torch.autograd.grad(ours, (q, k, v), gradient), torch.autograd.grad(wanted, (q, k, v), gradient), strict=True
+    ):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+
+
+def test_it_is_left_where_most_would_be_in_vain() -> None:
+    laid_out = documents([500, 450])
+    assert padding_of(laid_out, CPU) is not None
+    assert padding_of(last_ones(laid_out, [20, 30]), CPU) is None
     assert padding_of(documents([10, 12, 9, 8, 10], shared=300), CPU) is None
-    first, second = documents([50, 50])
-    pruned = (Document((0, 10), first.keys), Document((10, 30), second.keys))
-    assert padding_of(pruned, CPU) is None
-    assert padding_of((), CPU) is None
+    assert padding_of(last_ones(laid_out, [0, 0]), CPU) is None
 
 
 def asked(layout: Layout, **more: float | None) -> tuple[Tensor, bool]:

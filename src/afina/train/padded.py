@@ -1,7 +1,7 @@
 """Attention on a CPU for many documents in one call of torch's fused kernel: those of about one length, padded to the longest.
 
 No mask is needed: what is padded comes last, and causal attention does not look ahead. A row that begins with the shared tokens
-gets a copy of them in front of its own.
+gets a copy of them in front of its own. Where only the last tokens of a document ask, the others ask something that nobody reads.
 
     documents  ss  aaa  bbbbb        padded, one group    s s a a a · ·
                (s is shared)                              s s b b b b b
@@ -36,57 +36,76 @@ class Group:
 
 @dataclass(frozen=True)
 class Padding:
-    """``places`` (P,): the token at each padded place. ``own`` (T,): the padded place at which each token asks its query.
+    """``places`` and ``asking`` (P,): the token whose key, and the one whose query, stands at each padded place.
 
-    ``copies`` (documents, shared): the padded places of the copies of the shared tokens. ``longest`` in tokens.
+    ``asked`` (queries,) and ``seen`` (keys,): the padded place of each query, and of each key but those of copies; P where a key
+    is at none. ``copies`` (documents, shared): the padded places of the copies of the shared tokens. ``longest`` in tokens.
     """
 
     groups: tuple[Group, ...]
     places: Tensor
-    own: Tensor
+    asking: Tensor
+    asked: Tensor
+    seen: Tensor
     copies: Tensor
     longest: int
 
 
 def padding_of(documents: Sequence[Document], device: torch.device) -> Padding | None:
-    """How to pad them; None where not every token asks, or where more would be padding than the kernel is faster."""
-    if not documents or any(document.queries != document.keys for document in documents):
+    """How to pad them; None where more would be in vain than the kernel is faster."""
+    kept = [document for document in documents if document.queries[0] < document.queries[1]]
+    if not kept:
         return None
-    lengths = [document.shared + document.keys[1] - document.keys[0] for document in documents]
-    order = sorted(range(len(documents)), key=lambda number: -lengths[number])
-    members: list[list[int]] = []
-    for number in order:
-        longest = lengths[members[-1][0]] if members else 0
-        if not members or lengths[number] < min(_NEAR * longest, longest - _FEW):
+    kept.sort(key=_length, reverse=True)
+    members: list[list[Document]] = []
+    for document in kept:
+        longest = _length(members[-1][0]) if members else 0
+        if not members or _length(document) < min(_NEAR * longest, longest - _FEW):
             members.append([])
-        members[-1].append(number)
-    done = sum(len(group) * lengths[group[0]] ** 2 + _CALL for group in members)
-    needed = sum(length**2 - document.shared**2 + _CALL for length, document in zip(lengths, documents, strict=True))
+        members[-1].append(document)
+    done = sum(len(group) * _length(group[0]) ** 2 + _CALL for group in members)
+    needed = sum(_length(document) ** 2 - _silent(document) ** 2 + _CALL for document in kept)
     if done > _WASTE * needed:
         return None
     groups: list[Group] = []
     places: list[int] = []
+    asking: list[int] = []
     copies: list[range] = []
-    own = [0] * documents[-1].queries[1]
+    asked = [0] * documents[-1].queries[1]
+    seen = [-1] * documents[-1].keys[1]
     for group in members:
-        start, length = len(places), lengths[group[0]]
-        for number in group:
-            document = documents[number]
-            tokens = [*range(document.shared), *range(*document.keys)]
-            first = len(places)
+        start, length = len(places), _length(group[0])
+        for document in group:
+            own, silent = len(places) + document.shared, _silent(document)
             if document.shared:
-                copies.append(range(first, first + document.shared))
-            for place, token in enumerate(range(*document.keys), first + document.shared):
-                own[token] = place
-            places += tokens + tokens[-1:] * (length - len(tokens))
+                copies.append(range(len(places), own))
+            for place, token in enumerate(range(*document.keys), own):
+                seen[token] = place
+            for place, query in enumerate(range(*document.queries), len(places) + silent):
+                asked[query] = place
+            more = length - _length(document)
+            places += [*range(document.shared), *range(*document.keys), *[document.keys[0]] * more]
+            asking += [*[document.queries[0]] * silent, *range(*document.queries), *[document.queries[0]] * more]
         groups.append(Group(start, len(places), len(group)))
     return Padding(
         tuple(groups),
         torch.tensor(places, device=device),
-        torch.tensor(own, device=device),
+        torch.tensor(asking, device=device),
+        torch.tensor(asked, device=device),
+        torch.tensor([len(places) if place < 0 else place for place in seen], device=device),
         torch.tensor([list(copy) for copy in copies], dtype=torch.int64, device=device),
-        lengths[order[0]],
+        _length(kept[0]),
     )
+
+
+def _length(document: Document) -> int:
+    """Of what its last query sees."""
+    return document.shared + document.keys[1] - document.keys[0]
+
+
+def _silent(document: Document) -> int:
+    """How many of these do not ask."""
+    return _length(document) - (document.queries[1] - document.queries[0])
 
 
 class PaddedAttention(torch.autograd.Function):
@@ -94,7 +113,7 @@ class PaddedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, padding: Padding, scale: float) -> Tensor:
-        padded = [tensor.index_select(0, padding.places) for tensor in (q, k, v)]
+        padded = [q.index_select(0, padding.asking), *(tensor.index_select(0, padding.places) for tensor in (k, v))]
         result = torch.empty_like(padded[0])
         logarithms = []
         for group in padding.groups:
@@ -103,7 +122,7 @@ class PaddedAttention(torch.autograd.Function):
             )
             _heads_first(result, group).copy_(out)
             logarithms.append(logarithm)
-        result = result.index_select(0, padding.own)
+        result = result.index_select(0, padding.asked)
         ctx.save_for_backward(q, k, v, result, *logarithms)
         ctx.padding, ctx.scale = padding, scale
         return result
@@ -112,9 +131,10 @@ class PaddedAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, *logarithms = ctx.saved_tensors
         padding: Padding = ctx.padding
-        padded = [tensor.index_select(0, padding.places) for tensor in (q, k, v, out)]
-        d_out = torch.zeros_like(padded[0]).index_copy_(0, padding.own, grads[0])  # no query of a copy or of padding has one
-        found = [torch.empty_like(tensor) for tensor in padded[:3]]
+        queries, answers = (tensor.index_select(0, padding.asking) for tensor in (q, out))
+        padded = [queries, *(tensor.index_select(0, padding.places) for tensor in (k, v)), answers]
+        d_out = torch.zeros_like(queries).index_copy_(0, padding.asked, grads[0])  # all that nobody reads has none
+        found = [tensor.new_empty(len(tensor) + 1, *tensor.shape[1:]) for tensor in padded[:3]]
         for group, logarithm in zip(padding.groups, logarithms, strict=True):
             parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
                 _heads_first(d_out, group),
@@ -126,9 +146,12 @@ class PaddedAttention(torch.autograd.Function):
             )
             for whole, part in zip(found, parts, strict=True):
                 _heads_first(whole, group).copy_(part)
-        dq, dk, dv = (tensor.index_select(0, padding.own) for tensor in found)
+        dq = found[0].index_select(0, padding.asked)
+        for whole in found[1:]:
+            whole[-1] = 0  # of a key that nobody sees
+        dk, dv = (whole.index_select(0, padding.seen) for whole in found[1:])
         if padding.copies.numel():
-            for whole, gradient in ((found[1], dk), (found[2], dv)):
+            for whole, gradient in zip(found[1:], (dk, dv), strict=True):
                 gradient[: padding.copies.shape[1]] += whole[padding.copies].sum(0)
         return dq, dk, dv, None, None
 
