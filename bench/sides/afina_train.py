@@ -18,8 +18,8 @@ from afina.model.load import choose_device, choose_dtype, choose_threads, load_m
 from afina.model.shape import read_shape
 from afina.recipe.recipe import Adapter, Train
 from afina.train.dry import Setup
+from afina.train.estimate import most_tokens
 from afina.train.gradient import Gradient
-from afina.train.loop import MICRO_TOKENS
 from afina.train.noise import EmbeddingNoise
 from afina.train.optimize import build_optimizer, build_scaler
 from afina.train.plan import Wishes, make_plan
@@ -63,7 +63,9 @@ def main() -> None:
     base = resolve_base(str(work / "base"))
     device = choose_device("auto")
     dtype, _reason = choose_dtype(train.dtype, device, base.weight_bytes // 2)
-    micro_tokens = MICRO_TOKENS if train.micro_tokens == "auto" else train.micro_tokens
+    micro_tokens = train.micro_tokens
+    if micro_tokens == "auto":  # what a plan comes to where there is room
+        micro_tokens = most_tokens("cpu", base.config["hidden_size"])
     torch.set_num_threads(choose_threads(base.config, micro_tokens))
     saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing, asked.get("mlp_tile"))
     adapter = Adapter(rank=asked["rank"], alpha=2 * asked["rank"], quantize=asked["quantize"])

@@ -11,7 +11,7 @@ from afina.model.base import TINY, config_file, read_config
 from afina.model.shape import read_shape
 from afina.recipe.recipe import Adapter, Train
 from afina.train.dry import Setup
-from afina.train.estimate import PROGRAM_BYTES, Decoder, Estimate, Kind, decoder_of, estimate
+from afina.train.estimate import PROGRAM_BYTES, Decoder, Estimate, Kind, decoder_of, estimate, most_tokens
 from afina.train.plan import Plan, Wishes, make_plan
 from afina.train.saving import Checkpointing
 from afina.train.sizes import Rows
@@ -81,3 +81,9 @@ def test_what_the_recipe_saves_is_estimated_less() -> None:
 def test_of_another_kind_of_model_nothing_is_estimated() -> None:
     assert decoder_of({"model_type": "mamba", "hidden_size": 64}) is None
     assert decoder_of({"text_config": read_config(TINY / "config.json")}) == sizes("tiny")
+
+
+@pytest.mark.parametrize(("width", "tokens"), [(64, 4096), (256, 2048), (384, 1024), (576, 1024), (4096, 1024)])
+def test_narrow_models_get_more_tokens_at_once_on_a_cpu(width: int, tokens: int) -> None:
+    assert most_tokens("cpu", width) == tokens
+    assert most_tokens("cuda", width) == 16384

@@ -16,7 +16,7 @@ from afina.core.errors import ResourceError
 from afina.core.translation import _
 from afina.core.units import format_bytes
 from afina.train.dry import Batch, Setup, dry_run
-from afina.train.estimate import ALLOCATOR, FEWEST_TOKENS, MOST_TOKENS
+from afina.train.estimate import ALLOCATOR, FEWEST_TOKENS, most_tokens
 from afina.train.saving import Checkpointing, Saving
 from afina.train.sizes import Rows
 from afina.train.storages import RAM
@@ -99,7 +99,9 @@ def make_plan(setup: Setup, target: Target, rows: Rows, wishes: Wishes) -> Plan:
     def busy_from() -> int:
         return tokens_that_keep_busy(target, layers, ladder[0].flops_a_token)
 
-    for micro_tokens, saving in _ways(target, rows, wishes, busy_from):
+    for micro_tokens, saving in _ways(
+        target, rows, wishes, most_tokens(target.kind, int(setup.config.get_text_config().hidden_size)), busy_from
+    ):
         way = (_batch(rows, micro_tokens), saving)
         if way in tried:  # the data have no such large micro-batch
             continue
@@ -118,13 +120,15 @@ def tokens_that_keep_busy(target: Target, layers: int, flops_a_token: int) -> in
     return round(layers * LAUNCH_S * target.tflops * 1e12 / flops_a_token)
 
 
-def _ways(target: Target, rows: Rows, wishes: Wishes, busy_from: Callable[[], int]) -> Iterator[tuple[int, Saving]]:
-    """Micro-batch and saving of each rung, the fastest first; ``busy_from`` is known once the first one was looked at."""
+def _ways(target: Target, rows: Rows, wishes: Wishes, most: int, busy_from: Callable[[], int]) -> Iterator[tuple[int, Saving]]:
+    """Micro-batch, of ``most`` tokens at most, and saving of each rung, the fastest first; ``busy_from`` is known once the first
+    one was looked at.
+    """
     if wishes.micro_tokens is not None:
         size = max(wishes.micro_tokens, rows.longest)
         yield from ((size, saving) for saving in _wished(target, size, wishes))
         return
-    size = most = max(rows.longest, MOST_TOKENS[target.kind])
+    size = most = max(rows.longest, most)
     fewest = max(rows.longest, min(FEWEST_TOKENS[target.kind], most))
     yield size, _wished(target, size, wishes)[0]
     busy = min(most, max(fewest, busy_from()))
