@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
-NEEDED_BYTES = 4 * 10**9  # torch for CPU and its neighbours take 1.5 GB, half as much again while they are unpacked
+NEEDED_BYTES = 4 * 10**9  # torch for CPU and its neighbours take 2 GB, half as much again while they are unpacked
 _SIZED = re.compile(r"^\s*(Downloading|Using cached) (\S+) \(([\d.]+) (bytes|kB|MB|GB)\)")
 _LOCAL = re.compile(r"^\s*Processing (/\S+\.whl)")
 _UNITS = {"bytes": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -56,7 +56,7 @@ def set_up(what: str, venv: Path) -> None:
     start = time.monotonic()
     lock = ROOT / "requirements" / f"{what}.txt"
     count = len(set(re.findall(r"^([a-z0-9-]+)==", lock.read_text(encoding="utf-8"), re.MULTILINE)))
-    print(f"Setting up {venv} (once): {count} pinned packages and torch; about 1.5 GB on disk.")
+    print(f"Setting up {venv} (once): {count} pinned packages and torch; about 2 GB on disk.")
     create(venv)
     log = venv / "setup.log"
     log.write_text("", encoding="utf-8")
