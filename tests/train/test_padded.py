@@ -49,6 +49,17 @@ def numbers(tokens: int, heads: int = 6, kv_heads: int = 2) -> list[Tensor]:
     ]
 
 
+def require_same(laid_out: Sequence[Document], q: Tensor, k: Tensor, v: Tensor, gradient: Tensor) -> None:
+    """Values and gradients, padded and one by one."""
+    ours: Tensor = PaddedAttention.apply(q, k, v, padding_of(laid_out, CPU), SCALE)  # type: ignore[no-untyped-call]
+    wanted = one_by_one(q, k, v, laid_out)
+    torch.testing.assert_close(ours, wanted, rtol=1e-11, atol=1e-11)
+    for mine, other in zip(
+        torch.autograd.grad(ours, (q, k, v), gradient), torch.autograd.grad(wanted, (q, k, v), gradient), strict=True
+    ):
+        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("lengths", "shared"),
     [([1], 0), ([70], 0), ([60, 60, 60], 0), ([200, 7, 190, 64, 1, 33], 0), ([90, 80, 12], 10), ([300, 5, 40, 250], 6), ([9], 3)],
@@ -60,13 +71,7 @@ def test_values_and_gradients_are_those_of_each_document_alone(lengths: list[int
     assert padding is not None
     assert padding.longest == shared + max(lengths)
     q, k, v, gradient = numbers(shared + sum(lengths))
-    wanted = one_by_one(q, k, v, laid_out)
-    ours: Tensor = PaddedAttention.apply(q, k, v, padding, SCALE)  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(ours, wanted, rtol=1e-11, atol=1e-11)
-    for mine, other in zip(
-        torch.autograd.grad(ours, (q, k, v), gradient), torch.autograd.grad(wanted, (q, k, v), gradient), strict=True
-    ):
-        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+    require_same(laid_out, q, k, v, gradient)
 
 
 def test_documents_of_about_the_same_length_are_one_group() -> None:
@@ -89,17 +94,10 @@ def test_where_only_the_last_tokens_ask(shared: int) -> None:
     """As in the last layer: also rows of which no token asks, and nobody of the shared part."""
     laid_out = documents([50, 44, 61, 9], shared)
     asking = last_ones(laid_out, [*([0] if shared else []), 30, 0, 44, 9])
-    padding = padding_of(asking, CPU)
-    assert padding is not None
+    assert padding_of(asking, CPU) is not None
     _q, k, v, _gradient = numbers(shared + 164)
     q, _k, _v, gradient = numbers(83)
-    wanted = one_by_one(q, k, v, asking)
-    ours: Tensor = PaddedAttention.apply(q, k, v, padding, SCALE)  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(ours, wanted, rtol=1e-11, atol=1e-11)
-    for mine, other in zip(
-        torch.autograd.grad(ours, (q, k, v), gradient), torch.autograd.grad(wanted, (q, k, v), gradient), strict=True
-    ):
-        torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+    require_same(asking, q, k, v, gradient)
 
 
 def test_it_is_left_where_most_would_be_in_vain() -> None:

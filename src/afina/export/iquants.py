@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy import float32, uint8
 
-from afina.export.lanes import BLOCK, LANES, ONE, TINY, ZERO, Bytes, compiled, doubled_mean_squares
+from afina.export.lanes import BLOCK, LANES, ONE, TINY, ZERO, Bytes, compiled, doubled_mean_squares, find_largest
 from afina.model.weights import Float32
 
 VALUES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], float32)
@@ -79,13 +79,7 @@ def _search_scales(parts: Float32, importance: Float32, sizes: Float32, scales: 
                 column = part * n % len(importance)
                 for i in range(n):
                     w[i, j] = importance[column + i] * np.sqrt(sizes[part * n // BLOCK] + w[i, j])
-        for j in range(LANES):
-            largest[j], size[j] = ZERO, ZERO
-        for i in range(n):
-            for j in range(LANES):
-                farther = abs(x[i, j]) > size[j]
-                largest[j] = x[i, j] if farther else largest[j]
-                size[j] = abs(x[i, j]) if farther else size[j]
+        find_largest(x, largest, size)
         for j in range(LANES):
             inverse[j] = ONE / (-largest[j] / VALUES[0])
         _fit_values(x, w, inverse, sum_qx, sum_q2)

@@ -28,7 +28,7 @@ Quantize = Callable[[Type, Float32, Float32 | None], Bytes]
 
 IN_NUMPY = frozenset((Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q5_0, Type.Q5_1, Type.Q4_0, Type.Q4_1))
 COMPILED = frozenset((Type.Q4_K, Type.Q5_K, Type.Q6_K, Type.IQ4_XS))
-# Kinds of file with a type that neither of them makes.
+# Kinds of file with a type that neither of them makes: Q3_K, and IQ4_NL where the rows of a matrix are no multiple of 256.
 NATIVE_ONLY: tuple[Kind, ...] = ("q3_k_m", "iq4_xs")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy import float32, uint8
 from numpy.typing import NDArray
 
-from afina.export.lanes import BLOCK, LANES, ONE, TINY, ZERO, Bytes, compiled, doubled_mean_squares
+from afina.export.lanes import BLOCK, LANES, ONE, TINY, ZERO, Bytes, compiled, doubled_mean_squares, find_largest
 from afina.model.weights import Float32
 
 _NONE = np.zeros(0, float32)
@@ -244,13 +244,7 @@ def _search_around_zero(parts: Float32, importance: Float32, most: float32, scal
             for i in range(n):
                 x[i, j] = parts[part, i]
                 w[i, j] = importance[column + i] if len(importance) else x[i, j] * x[i, j]
-        for j in range(LANES):
-            largest[j], size[j] = ZERO, ZERO
-        for i in range(n):
-            for j in range(LANES):
-                farther = abs(x[i, j]) > size[j]
-                largest[j] = x[i, j] if farther else largest[j]
-                size[j] = abs(x[i, j]) if farther else size[j]
+        find_largest(x, largest, size)
         for j in range(LANES):
             inverse[j] = -most / largest[j]
         _fit_around_zero(x, w, inverse, most, sum_lx, sum_l2)

@@ -43,3 +43,15 @@ def doubled_mean_squares(x: Float32, sizes: Float32) -> None:
         for i in range(BLOCK):
             total += x[block, i] * x[block, i]
         sizes[block] = float32(2) * total / float32(BLOCK)
+
+
+@compiled
+def find_largest(x: Float32, largest: Float32, size: Float32) -> None:
+    """Of ``x`` (numbers, lanes) what is farthest from zero in each lane, the first of equal ones, and how far."""
+    for j in range(LANES):
+        largest[j], size[j] = ZERO, ZERO
+    for i in range(len(x)):
+        for j in range(LANES):
+            farther = abs(x[i, j]) > size[j]
+            largest[j] = x[i, j] if farther else largest[j]
+            size[j] = abs(x[i, j]) if farther else size[j]
