@@ -10,7 +10,7 @@ Native code can end its process, so this runs in one of its own (``encode.py``).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,8 @@ import numpy as np
 from gguf import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
+from afina.core.errors import ResourceError
+from afina.core.translation import _
 from afina.model.weights import Float32
 from afina.recipe.kinds import Kind
 
@@ -36,7 +38,7 @@ def quantize(rows: Float32, kind: Type, importance: Float32 | None = None, *, co
     """``rows`` (N, columns) in the type's blocks; ``importance`` (columns,): how much an error of each column counts.
 
     ``compiled``: rather by ``compiled.py``, where it has the type.
-    Raises NotImplementedError for a type that needs llama.cpp's kernels where they are not.
+    Raises ResourceError for a type that needs llama.cpp's kernels where they are not.
     """
     native = native_kernel()
     if kind in (Type.F32, Type.F16, Type.BF16) or (native is None and kind in IN_NUMPY):
@@ -46,8 +48,18 @@ def quantize(rows: Float32, kind: Type, importance: Float32 | None = None, *, co
 
         return quantize_rows(rows, kind, importance).tobytes()
     if native is None:
-        raise NotImplementedError(kind.name)
+        raise missing_kernels([kind.name.lower()])
     return native(kind, rows, importance).tobytes()
+
+
+def missing_kernels(types: Sequence[str]) -> ResourceError:
+    """The error for types that only llama.cpp's own code makes, where its library does not offer it."""
+    return ResourceError(
+        _(
+            "export.types has {kinds}, which need a part of llama.cpp that its prebuilt library has on Linux and macOS only"
+        ).format(kinds=", ".join(types)),
+        fix=_("take q4_k_m, q5_k_m, q6_k or q8_0, without export.imatrix"),
+    )
 
 
 @cache

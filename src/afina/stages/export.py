@@ -43,7 +43,7 @@ from afina.export.check import (
 from afina.export.encode import has_native_kernel
 from afina.export.gguf import FilePlan, OnBytes, bytes_of_file, plan_gguf, write_gguf
 from afina.export.importance import importance_of
-from afina.export.kernels import NATIVE_ONLY
+from afina.export.kernels import NATIVE_ONLY, missing_kernels
 from afina.export.ladder import smallest_that_keeps, spread
 from afina.export.rungs import Marks, Rung, aligned, records
 from afina.export.written import WrittenWeights
@@ -211,12 +211,7 @@ def require_kernels(recipe: Recipe) -> None:
     """Raises ResourceError for a type that only llama.cpp's own code makes, where the prebuilt library does not offer it."""
     wanted = [kind for kind in recipe.export.types if kind in NATIVE_ONLY or (recipe.export.imatrix and kind not in NEEDS_NONE)]
     if wanted and not has_native_kernel():
-        raise ResourceError(
-            _(
-                "export.types has {kinds}, which need a part of llama.cpp that its prebuilt library has on Linux and macOS only"
-            ).format(kinds=", ".join(wanted)),
-            fix=_("take q4_k_m, q5_k_m, q6_k or q8_0, without export.imatrix"),
-        )
+        raise missing_kernels(wanted)
 
 
 def _kinds(recipe: Recipe) -> tuple[Kind, ...]:

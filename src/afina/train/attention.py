@@ -120,11 +120,18 @@ def packed_attention(
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, H, D), (T, K, D)
     if q.is_cuda and q.dtype != torch.float32 and softcap is None:
         out = _flash(q, k, v, layout.lengths, scale, sliding_window)
-    elif (padding := None if q.is_cuda or softcap else layout.padding) and (sliding_window or padding.longest) >= padding.longest:
+    elif (padding := _padding(q, layout, sliding_window, softcap)) is not None:
         out = PaddedAttention.apply(q, k, v, padding, scale)  # type: ignore[no-untyped-call]
     else:
         out = _Attention.apply(q, k, v, layout.documents, scale, sliding_window, softcap)  # type: ignore[no-untyped-call]
     return out[None], None
+
+
+def _padding(q: Tensor, layout: Layout, window: int | None, softcap: float | None) -> Padding | None:
+    """How the documents are padded for torch's kernel, which is there on a CPU and knows neither windows nor caps."""
+    if q.is_cuda or softcap is not None or layout.padding is None:
+        return None
+    return layout.padding if window is None or window >= layout.padding.longest else None
 
 
 class _Attention(torch.autograd.Function):
