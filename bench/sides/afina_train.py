@@ -6,29 +6,34 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
+from afina.core.allocation import align_large_tensors, keep_few_kernels
 
-from afina.data.conversation import Conversation, Message, Source
-from afina.data.pack import micro_batches
-from afina.data.render import Limits, Renderer, Row
-from afina.data.template import choose_template
-from afina.data.tokenizer import Tokenizer
-from afina.model.base import Base, resolve_base
-from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
-from afina.model.shape import read_shape
-from afina.recipe.recipe import Adapter, Train
-from afina.train.dry import Setup
-from afina.train.estimate import most_tokens
-from afina.train.gradient import Gradient
-from afina.train.noise import EmbeddingNoise
-from afina.train.optimize import build_optimizer, build_scaler
-from afina.train.plan import Wishes, make_plan
-from afina.train.saving import Saving, apply_saving
-from afina.train.sizes import Rows
-from afina.train.step import prepare
-from afina.train.target import named_gpu
-from afina.train.trainee import adapter_on
-from bench.sides.turns import Turns, settings
+align_large_tensors()  # as every command does, before torch is loaded
+keep_few_kernels()
+
+import torch  # noqa: E402
+
+from afina.data.conversation import Conversation, Message, Source  # noqa: E402
+from afina.data.pack import micro_batches  # noqa: E402
+from afina.data.render import Limits, Renderer, Row  # noqa: E402
+from afina.data.template import choose_template  # noqa: E402
+from afina.data.tokenizer import Tokenizer  # noqa: E402
+from afina.model.base import Base, resolve_base  # noqa: E402
+from afina.model.load import choose_device, choose_dtype, choose_threads, load_model  # noqa: E402
+from afina.model.shape import read_shape  # noqa: E402
+from afina.recipe.recipe import Adapter, Train  # noqa: E402
+from afina.train.dry import Setup  # noqa: E402
+from afina.train.estimate import most_tokens  # noqa: E402
+from afina.train.gradient import Gradient  # noqa: E402
+from afina.train.noise import EmbeddingNoise  # noqa: E402
+from afina.train.optimize import build_optimizer, build_scaler  # noqa: E402
+from afina.train.plan import Wishes, make_plan  # noqa: E402
+from afina.train.saving import Saving, apply_saving  # noqa: E402
+from afina.train.sizes import Rows  # noqa: E402
+from afina.train.step import prepare  # noqa: E402
+from afina.train.target import named_gpu  # noqa: E402
+from afina.train.trainee import adapter_on  # noqa: E402
+from bench.sides.turns import Turns, settings  # noqa: E402
 
 
 def chat_rows(work: Path, longest: int) -> list[Row]:

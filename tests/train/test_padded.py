@@ -108,10 +108,10 @@ def test_it_is_left_where_most_would_be_in_vain() -> None:
     assert padding_of(last_ones(laid_out, [0, 0]), CPU) is None
 
 
-def asked(layout: Layout, **more: float | None) -> tuple[Tensor, bool]:
+def asked(layout: Layout, dtype: torch.dtype = torch.float64, **more: float | None) -> tuple[Tensor, bool]:
     """What transformers gets from us, and whether it came from the padded kernel."""
     q, k, v, _gradient = numbers(layout.documents[-1].queries[1])
-    heads_first = [tensor.transpose(0, 1)[None] for tensor in (q, k, v)]
+    heads_first = [tensor.transpose(0, 1)[None].to(dtype) for tensor in (q, k, v)]
     out, _weights = attention.packed_attention(torch.nn.Identity(), *heads_first, None, scaling=SCALE, layout=layout, **more)
     return out[0], "PaddedAttention" in str(out.grad_fn.next_functions) + str(out.grad_fn)
 
@@ -130,3 +130,26 @@ def test_a_window_or_a_cap_of_scores_is_computed_in_blocks() -> None:
     capped, padded = asked(layout, softcap=1e6)
     assert not padded
     torch.testing.assert_close(capped, plain)
+
+
+def test_bfloat16_is_rounded_once() -> None:
+    """The kernel computes in float32: what comes out is the nearest bfloat16 to what the same numbers come to in float64."""
+    laid_out = documents([70, 9, 66], shared=5)
+    q, k, v, gradient = (tensor.detach().bfloat16() for tensor in numbers(150))
+    exact = [tensor.double().requires_grad_() for tensor in (q, k, v)]
+    rough = [tensor.requires_grad_() for tensor in (q, k, v)]
+    ours: Tensor = PaddedAttention.apply(*rough, padding_of(laid_out, CPU), SCALE)  # type: ignore[no-untyped-call]
+    wanted = one_by_one(*exact, laid_out)
+    torch.testing.assert_close(ours.double(), wanted, rtol=2**-8, atol=1e-5)
+    found = torch.autograd.grad(ours, rough, gradient)
+    assert all(part.dtype == torch.bfloat16 for part in found)
+    for mine, other in zip(found, torch.autograd.grad(wanted, exact, gradient.double()), strict=True):
+        # the result that the backward pass goes back to was rounded too
+        assert float((mine.double() - other).norm() / other.norm()) < 2**-8
+
+
+def test_long_rows_in_bfloat16_are_computed_in_blocks() -> None:
+    short, long = (Layout(documents([length, 30]), CPU) for length in (512, 513))
+    assert asked(short, torch.bfloat16)[1]
+    assert not asked(long, torch.bfloat16)[1]
+    assert asked(long, torch.float32)[1]

@@ -37,7 +37,7 @@ from afina.cli import (
     serve,
     train,
 )
-from afina.core.allocation import align_large_tensors
+from afina.core.allocation import align_large_tensors, keep_few_kernels
 from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError, ResourceError
 from afina.core.files import FULL_DISK
 from afina.core.interrupt import was_interrupted
@@ -149,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; every failure becomes one clear message."""
     let_threads_sleep()
     align_large_tensors()
+    keep_few_kernels()
     wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         parser = build_parser()

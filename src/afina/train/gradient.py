@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from afina.core.allocation import FreedMemory
 from afina.core.errors import QualityError
 from afina.core.translation import _
 from afina.data.pack import Packed, pack
@@ -38,6 +39,7 @@ class Gradient:
     noise: EmbeddingNoise
     settings: Train
     ranks: Ranks = ALONE
+    freed: FreedMemory = field(default_factory=FreedMemory)
 
     def of_step(self, optimizer: torch.optim.Optimizer, batches: Sequence[Packed], step: int) -> tuple[float, float]:
         """Leaves the gradients of step ``step`` (from 0) in the parameters; its loss a trained token, and the gradients' norm
@@ -68,6 +70,7 @@ class Gradient:
             with self.noise.on(piece.batch):
                 loss = packed_loss(self.model, piece.batch)
             self.scaler.scale(loss / tokens * piece.counts).backward()
+        self.freed.give_back()
         return loss.item()
 
     def _may_overflow(self) -> bool:
