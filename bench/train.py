@@ -288,7 +288,6 @@ class Contest:
         surroundings = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path),
-            "OMP_WAIT_POLICY": "PASSIVE",  # those who wait leave the cores to the one whose turn it is
             "TOKENIZERS_PARALLELISM": "false",
         }
         try:

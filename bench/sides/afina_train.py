@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from afina.core.allocation import align_large_tensors, keep_few_kernels
+from afina.core.threads import let_threads_sleep
 
-align_large_tensors()  # as every command does, before torch is loaded
+let_threads_sleep()  # as every command does, before torch is loaded
+align_large_tensors()
 keep_few_kernels()
 
 import torch  # noqa: E402

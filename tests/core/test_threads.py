@@ -11,13 +11,23 @@ import pytest
 from afina.core.threads import let_threads_sleep
 
 
-@pytest.mark.parametrize("said", [None, "ACTIVE"])
-def test_threads_sleep_unless_the_environment_says_otherwise(said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if said is not None:
-        monkeypatch.setenv("OMP_WAIT_POLICY", said)
+@pytest.mark.parametrize(
+    ("policy", "looks", "wanted"),
+    [
+        (None, None, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}),
+        (None, "5", {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5"}),
+        ("ACTIVE", None, {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": None}),
+    ],
+)
+def test_threads_sleep_after_a_few_looks_unless_the_environment_says_otherwise(
+    policy: str | None, looks: str | None, wanted: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, said in (("OMP_WAIT_POLICY", policy), ("GOMP_SPINCOUNT", looks)):
+        monkeypatch.setenv(name, said or "")  # so that it is put back
+        if said is None:
+            monkeypatch.delenv(name)
     let_threads_sleep()
-    assert os.environ["OMP_WAIT_POLICY"] == (said or "PASSIVE")
+    assert {name: os.environ.get(name) for name in wanted} == wanted
 
 
 def test_a_command_says_so_before_torch_is_loaded() -> None:
