@@ -38,7 +38,7 @@ BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
 
 from afina.core import hardware  # noqa: E402
-from afina.core.allocation import align_large_tensors  # noqa: E402
+from afina.core.allocation import FreedMemory, align_large_tensors, keep_few_kernels  # noqa: E402
 from afina.core.files import read_json, write_json  # noqa: E402
 from afina.core.run import versions  # noqa: E402
 from afina.core.units import GIB  # noqa: E402
@@ -202,8 +202,10 @@ def train_three_steps(case: Case) -> None:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # begins VmHWM anew
+    freed = FreedMemory()
     for _step in range(3):
         one_step(model, parameters, optimizer, batch, case.checkpointing)
+        freed.give_back()
 
 
 def one_step(
@@ -347,6 +349,7 @@ def compare_on_gpu(file: Path | None) -> None:
 
 def compare_on_cpu() -> None:
     align_large_tensors()  # as every command does; the processes of the cases inherit it
+    keep_few_kernels()
     rows = []
     for number, case in enumerate(CASES):
         start = time.perf_counter()

@@ -31,7 +31,7 @@ from afina.train.noise import EmbeddingNoise  # noqa: E402
 from afina.train.optimize import build_optimizer, build_scaler  # noqa: E402
 from afina.train.plan import Wishes, make_plan  # noqa: E402
 from afina.train.saving import Saving, apply_saving  # noqa: E402
-from afina.train.sizes import Rows  # noqa: E402
+from afina.train.sizes import Rows, usual_tokens  # noqa: E402
 from afina.train.step import prepare  # noqa: E402
 from afina.train.target import named_gpu  # noqa: E402
 from afina.train.trainee import adapter_on  # noqa: E402
@@ -73,7 +73,7 @@ def main() -> None:
     micro_tokens = train.micro_tokens
     if micro_tokens == "auto":  # what a plan comes to where there is room
         micro_tokens = most_tokens("cpu", base.config["hidden_size"])
-    torch.set_num_threads(choose_threads(base.config, micro_tokens))
+    torch.set_num_threads(choose_threads(base.config, usual_tokens(rows, train, micro_tokens)))
     saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing, asked.get("mlp_tile"))
     adapter = Adapter(rank=asked["rank"], alpha=2 * asked["rank"], quantize=asked["quantize"])
     if "card" in asked:

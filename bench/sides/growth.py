@@ -22,7 +22,7 @@ from bench.sides.contest import Contender
 from bench.sides.work import CLIP, RANK, RATE, WORKLOADS, make_work
 
 SIDE = Path(__file__).parent / "afina_train.py"
-STEPS = 3  # after the first
+STEPS = 2  # after the first
 SETTINGS: dict[str, dict[str, Any]] = {
     "afina": {"micro_tokens": 8192},
     "afina, leanest": {"micro_tokens": 16, "checkpointing": "full"},  # a row alone
@@ -75,7 +75,7 @@ def grow(results: Path, cache: Path, tell: Callable[[str], None]) -> None:
 
 
 def measure(point: Point, cache: Path) -> dict[str, dict[str, Any]]:
-    """For each of SETTINGS: seconds (median), GiB at most, the share that others used of the machine, what the steps came to."""
+    """For each of SETTINGS: seconds (mean), GiB at most, the share that others used of the machine, what the steps came to."""
     config = {**WORKLOADS["a"].config, "num_hidden_layers": point.layers, "max_position_embeddings": 8192}
     found = {}
     with tempfile.TemporaryDirectory(prefix="afina-bench-") as place:
@@ -99,7 +99,7 @@ def measure(point: Point, cache: Path) -> dict[str, dict[str, Any]]:
             steps = [contender.take_turn() for _step in range(STEPS + 1)][1:]
             contender.end()
             found[name] = {
-                "seconds": round(statistics.median(step.seconds for step in steps), 4),
+                "seconds": round(statistics.mean(step.seconds for step in steps), 4),
                 "peak_gib": round(steps[-1].peak_bytes / 2**30, 3),
                 "foreign": round(statistics.mean(step.foreign for step in steps), 3),
                 "losses": [round(step.loss, 4) for step in steps],

@@ -3,7 +3,8 @@
     torchrun --nproc-per-node 2 -m tests.fakes.several_ranks BASE FOLDER NAME…
 
 Each name begins as one of RUNS, and is a folder below FOLDER; one that is half-done is gone on with. What else is in the name:
-``sharded``; ``killed``, ends in the middle, as by kill -9 of all ranks; ``lost``, the last rank is killed, the first time.
+``sharded``; ``compiled``, its layers; ``killed``, ends in the middle, as by kill -9 of all ranks; ``lost``, the last rank is
+killed, the first time.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def run(base: Path, folder: Path, name: str, ranks: Ranks = ALONE) -> None:
             rows=made_up_rows(25),
             saving=saving,
             ranks=replace(ranks, sharded=ranks.count > 1 and "sharded" in name),
+            compiled="compiled" in name,
             **{**SETTINGS, **changes},
         )
     if ranks.is_first:

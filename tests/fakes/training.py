@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -25,6 +27,7 @@ from afina.train.trainee import FULL, adapter_on, whole_model
 from tests.fakes.rows import row_of
 
 CPU = torch.device("cpu")
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="there is no C++ compiler")
 ADAPTER = Adapter(rank=4, alpha=8, dropout=0.1)
 ALL_WEIGHTS = Adapter(method="full")
 SETTINGS = {"epochs": 2, "learning_rate": 5e-3, "batch_tokens": 256, "micro_tokens": 128, "evaluate_every": 3, "save_every": 2}

@@ -136,8 +136,8 @@ def test_bfloat16_is_rounded_once() -> None:
     """The kernel computes in float32: what comes out is the nearest bfloat16 to what the same numbers come to in float64."""
     laid_out = documents([70, 9, 66], shared=5)
     q, k, v, gradient = (tensor.detach().bfloat16() for tensor in numbers(150))
-    exact = [tensor.double().requires_grad_() for tensor in (q, k, v)]
-    rough = [tensor.requires_grad_() for tensor in (q, k, v)]
+    exact = q.double().requires_grad_(), k.double().requires_grad_(), v.double().requires_grad_()
+    rough = q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
     ours: Tensor = PaddedAttention.apply(*rough, padding_of(laid_out, CPU), SCALE)  # type: ignore[no-untyped-call]
     wanted = one_by_one(*exact, laid_out)
     torch.testing.assert_close(ours.double(), wanted, rtol=2**-8, atol=1e-5)

@@ -18,7 +18,7 @@ from afina.data.pack import micro_batches
 from afina.train.ranks import Ranks, is_sharded
 from tests.fakes.models import write_model
 from tests.fakes.several_ranks import LOSSES, run
-from tests.fakes.training import assert_bit_equal, made_up_rows, weights_of
+from tests.fakes.training import assert_bit_equal, made_up_rows, needs_compiler, weights_of
 
 ELSEWHERE = torch.device("cpu")
 
@@ -117,6 +117,16 @@ def test_every_kind_of_training_is_the_same_on_more_ranks(base: Path, tmp_path: 
         # PiSSA's update is the difference of two products that are nearly the same; all weights have tiny gradients among them
         limit = {"float16": 2e-2, "full": 1e-5, "pissa": 1e-5}.get(kind, 2e-6)
         assert_same(tmp_path / kind, tmp_path / "several" / name, limit)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@needs_compiler
+def test_compiled_layers_that_are_sharded_learn_the_same_and_go_on(base: Path, tmp_path: Path) -> None:
+    run(base, tmp_path / "nf4", "nf4")
+    start_ranks(base, tmp_path, ["nf4-compiled-sharded", "nf4-compiled-sharded-lost"], restarts=1)
+    assert_same(tmp_path / "nf4", tmp_path / "nf4-compiled-sharded", 1e-5)
+    assert_same_but_later(tmp_path, "nf4-compiled-sharded")
 
 
 def test_micro_batches_are_shared_out_once_each_and_evenly() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -54,12 +55,13 @@ class FreedMemory:
         self._next = ended + (ended - began) / _SHARE
 
 
-def _find_trim() -> ctypes._CFuncPtr | None:
+def _find_trim() -> Callable[[int], int] | None:
     """glibc's ``malloc_trim``."""
     try:
-        return ctypes.CDLL(None).malloc_trim
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # of another C library; of Windows
         return None
+    return trim
 
 
 _trim = _find_trim()

@@ -37,6 +37,7 @@ from afina.train.optimize import require_optimizer
 from afina.train.ranks import Ranks
 from afina.train.sample import sampler
 from afina.train.saving import Saving, apply_saving
+from afina.train.sizes import usual_tokens
 from afina.train.track import require_trackers, tracked
 from afina.train.trainee import ADAPTER, FULL, Trainee, adapter_on, whole_model
 
@@ -78,7 +79,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     all_ranks.require_rows(len(rows))
     steps = planned_steps(rows, recipe.train)
     micro_tokens = loop.MICRO_TOKENS if recipe.train.micro_tokens == "auto" else recipe.train.micro_tokens
-    torch.set_num_threads(choose_threads(base.config, min(recipe.train.batch_tokens, micro_tokens)))
+    torch.set_num_threads(choose_threads(base.config, usual_tokens(rows, recipe.train, micro_tokens)))
     inputs = {
         "prepare": fingerprint.of_stage(prepared),
         "base": fingerprint.of_base(base),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from afina.data.render import Row
@@ -25,3 +25,9 @@ def sizes_of(rows: Iterable[Row], settings: Train) -> Rows:
         length = row.spans[-1][1]
         longest, share, total = max(longest, length), max(share, row.trained_tokens / length), total + length
     return Rows(longest, min(total, settings.batch_tokens), share)
+
+
+def usual_tokens(rows: Sequence[Row], settings: Train, most: int) -> int:
+    """Tokens of a usual micro-batch of at most ``most``; a row that is longer has one of its own."""
+    mean = sum(len(row.ids) for row in rows) // len(rows)
+    return max(mean, min(settings.batch_tokens, most))
