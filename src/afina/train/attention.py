@@ -134,7 +134,7 @@ def _padding(q: Tensor, layout: Layout, window: int | None, softcap: float | Non
     """
     if q.is_cuda or softcap is not None or layout.padding is None:
         return None
-    if q.dtype != torch.float32 and layout.padding.longest > _SHORT:
+    if q.dtype.itemsize < 4 and layout.padding.longest > _SHORT:
         return None
     return layout.padding if window is None or window >= layout.padding.longest else None
 

@@ -136,9 +136,8 @@ class PaddedAttention(torch.autograd.Function):
         q, k, v, out, *logarithms = ctx.saved_tensors
         padding: Padding = ctx.padding
         padded = [_at(q, padding.asking), _at(k, padding.places), _at(v, padding.places), _at(out, padding.asking)]
-        d_out = torch.zeros_like(padded[0]).index_copy_(
-            0, padding.asked, grads[0].to(padded[0].dtype)
-        )  # all that nobody reads has none
+        d_out = torch.zeros_like(padded[0])  # all that nobody reads has none
+        d_out.index_copy_(0, padding.asked, grads[0].to(d_out.dtype))
         found = [tensor.new_empty(len(tensor) + 1, *tensor.shape[1:]) for tensor in padded[:3]]
         for group, logarithm in zip(padding.groups, logarithms, strict=True):
             parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
