@@ -119,8 +119,8 @@ def ours_on_cuda(longest: int) -> list[Side]:
 
 
 def ours() -> list[Side]:
-    lean = {"checkpointing": "full", "micro_tokens": 512}
-    compiled = {"prepare": {"compiled": True}}  # what `train.compile: auto` comes to in a long run
+    lean = {"checkpointing": "full", "micro_tokens": 256}
+    compiled = {"prepare": {"compiled": True}, "lanes": 1}  # what `train.compile: true` comes to
     return [
         Side(AFINA, "afina_train.py", {"train": {}}),
         Side(COMPILED, "afina_train.py", {"train": {}, "levers": compiled}),
@@ -134,7 +134,8 @@ def without_a_lever() -> list[Side]:
         "afina, rows not packed": {"pack": False},
         "afina, beginnings not shared": {"micro_batches": {"share": False}},
         "afina, last layer not pruned": {"prepare": {"prune": False}},
-        "afina, layers compiled": {"prepare": {"compiled": True}},
+        "afina, one micro-batch at a time": {"lanes": 1},
+        "afina, one at a time, layers compiled": {"prepare": {"compiled": True}, "lanes": 1},
     }
     return [Side(name, "afina_train.py", {"train": {}, "levers": lever}) for name, lever in levers.items()]
 

@@ -27,6 +27,7 @@ from afina.recipe.recipe import Adapter, Train  # noqa: E402
 from afina.train.dry import Setup  # noqa: E402
 from afina.train.estimate import most_tokens  # noqa: E402
 from afina.train.gradient import Gradient  # noqa: E402
+from afina.train.lanes import Lanes, most_lanes  # noqa: E402
 from afina.train.noise import EmbeddingNoise  # noqa: E402
 from afina.train.optimize import build_optimizer, build_scaler  # noqa: E402
 from afina.train.plan import Wishes, make_plan  # noqa: E402
@@ -71,11 +72,14 @@ def main() -> None:
     device = choose_device("auto")
     dtype, _reason = choose_dtype(train.dtype, device, base.weight_bytes // 2)
     micro_tokens = train.micro_tokens
-    if micro_tokens == "auto":  # what a plan comes to where there is room
-        micro_tokens = most_tokens("cpu", base.config["hidden_size"])
-    torch.set_num_threads(choose_threads(base.config, usual_tokens(rows, train, micro_tokens)))
-    saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing, asked.get("mlp_tile"))
     adapter = Adapter(rank=asked["rank"], alpha=2 * asked["rank"], quantize=asked["quantize"])
+    threads = torch.get_num_threads()
+    count = levers.get("lanes") or most_lanes(read_shape(str(base.folder)), dtype, adapter, train, device.type, threads)
+    if micro_tokens == "auto":  # what a plan comes to where there is room
+        micro_tokens = most_tokens("cpu", base.config["hidden_size"]) // count
+    torch.set_num_threads(choose_threads(base.config, usual_tokens(rows, train, micro_tokens)))
+    lanes = Lanes(count, min(torch.get_num_threads(), threads // count))
+    saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing, asked.get("mlp_tile"))
     if "card" in asked:
         micro_tokens, saving = planned(base, dtype, adapter, rows[: asked["rows_per_step"]], asked["card"])
     storage = torch.bfloat16 if saving.checkpointing == "full" else None  # as stages/train.py
@@ -84,13 +88,19 @@ def main() -> None:
     remarks = prepare(model, **levers.get("prepare", {})) if levers.get("pack", True) else ["not packed, as asked"]
     apply_saving(model, saving)
     optimizer, scaler = build_optimizer(model, trainee.parameters, train), build_scaler(model.dtype, device)
-    gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, train.neftune), train)
-    facts = {"micro_tokens": micro_tokens, **asdict(saving), "threads": torch.get_num_threads(), "remarks": remarks}
+    gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, train.neftune), train, lanes=lanes)
+    facts = {
+        "micro_tokens": micro_tokens,
+        **asdict(saving),
+        "lanes": count,
+        "threads": torch.get_num_threads(),
+        "remarks": remarks,
+    }
     turns.ready(dtype=str(dtype).removeprefix("torch."), **facts)
     for number in range(len(rows) // asked["rows_per_step"]):
         of_step = rows[number * asked["rows_per_step"] : (number + 1) * asked["rows_per_step"]]
         turns.begin()
-        batches = micro_batches(of_step, micro_tokens, **levers.get("micro_batches", {}))
+        batches = micro_batches(of_step, micro_tokens, multiple=count, **levers.get("micro_batches", {}))
         loss, norm = gradient.of_step(optimizer, batches, number)
         scaler.step(optimizer)
         scaler.update()

@@ -1,6 +1,6 @@
 """Trains again and again and kills itself at random moments, as a program: what tests/train/test_killed.py starts.
 
-    python -m tests.fakes.killed_trainings BASE FOLDER KILLS SEED lora|full|compiled [cuda]
+    python -m tests.fakes.killed_trainings BASE FOLDER KILLS SEED lora|lanes|full|compiled [cuda]
 
 Each training runs in a process of its own: forked here, where torch is loaded already; where that cannot stand a fork (CUDA, the
 compiler's own processes), started anew and killed once it is at work. The last line of the output is JSON:
@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 
-from tests.fakes.training import ADAPTER, ALL_WEIGHTS, run_training, weights_of
+from afina.train.lanes import Lanes
+from tests.fakes.training import ADAPTER, ALL_WEIGHTS, PLAIN, run_training, weights_of
 
 
 def main(base: Path, folder: Path, wanted: int, seed: int, method: str, device: str = "cpu") -> None:
@@ -32,6 +33,8 @@ def main(base: Path, folder: Path, wanted: int, seed: int, method: str, device: 
     if device == "cuda":
         half = {"dtype": torch.bfloat16, "adapter": ADAPTER.model_copy(update={"quantize": "nf4"})}
         settings |= {"device": torch.device(device), "save_every": 4, "epochs": 40, "neftune": 0.0, "evaluate_every": 20, **half}
+    if method == "lanes":
+        settings |= {"adapter": PLAIN, "neftune": 0.0, "lanes": Lanes(2), "micro_tokens": 64}
     if method == "compiled":
         settings["compiled"] = True
     killed, seconds = run_and_kill(base, folder / "alone", None, settings)

@@ -20,6 +20,7 @@ from afina.model.load import load_model
 from afina.model.lora import add_lora
 from afina.recipe.recipe import Adapter, Train
 from afina.train import loop, step
+from afina.train.lanes import ONE_LANE, Lanes
 from afina.train.ranks import ALONE, Ranks, shard
 from afina.train.saving import Saving, apply_saving
 from afina.train.trainee import ADAPTER as ADAPTER_FOLDER
@@ -29,6 +30,7 @@ from tests.fakes.rows import row_of
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="there is no C++ compiler")
 ADAPTER = Adapter(rank=4, alpha=8, dropout=0.1)
+PLAIN = Adapter(rank=4, alpha=8)
 ALL_WEIGHTS = Adapter(method="full")
 SETTINGS = {"epochs": 2, "learning_rate": 5e-3, "batch_tokens": 256, "micro_tokens": 128, "evaluate_every": 3, "save_every": 2}
 
@@ -61,6 +63,7 @@ def run_training(
     val_rows: Sequence[Row] | None = None,
     saving: Saving | None = None,
     ranks: Ranks = ALONE,
+    lanes: Lanes = ONE_LANE,
     device: torch.device = CPU,
     compiled: bool = False,
     **changes: Any,
@@ -82,7 +85,7 @@ def run_training(
     seen = made_up_rows(24) if rows is None else rows
     held_out = made_up_rows(6, seed=1) if val_rows is None else val_rows
     with Events(None, (listener,) if listener else ()) as events:
-        return loop.train(model, seen, held_out, settings, trainee, folder, events, ranks=ranks)
+        return loop.train(model, seen, held_out, settings, trainee, folder, events, ranks=ranks, lanes=lanes)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,9 @@ from tests.fakes.training import needs_compiler
     ("kills", "method"),
     [
         (3, "lora"),
+        (3, "lanes"),
         pytest.param(40, "lora", marks=pytest.mark.slow),
+        pytest.param(40, "lanes", marks=pytest.mark.slow),
         pytest.param(12, "full", marks=pytest.mark.slow),
         pytest.param(3, "compiled", marks=[pytest.mark.slow, pytest.mark.timeout(1800), needs_compiler]),
     ],

@@ -14,7 +14,7 @@ from afina.data.pack import planned_steps
 from afina.model.base import resolve_base
 from afina.model.load import load_model
 from afina.model.lora import add_lora, lora_layers
-from afina.recipe.recipe import Adapter, Train
+from afina.recipe.recipe import Train
 from afina.train import loop
 from afina.train.saving import Saving
 from afina.train.step import prepare
@@ -23,6 +23,7 @@ from tests.fakes.models import write_model
 from tests.fakes.training import (
     ADAPTER,
     CPU,
+    PLAIN,
     SETTINGS,
     Killed,
     assert_bit_equal,
@@ -91,9 +92,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_run_goes_on(
 
 def test_the_cut_into_micro_batches_does_not_change_the_training(base: Path, tmp_path: Path) -> None:
     """1 × 8 ≡ 8 × 1 ≡ 4 × 2, ragged last step included; equal up to the order of float32 sums."""
-    plain = Adapter(rank=4, alpha=8)
     for micro_tokens in (16, 150, 100_000):
-        run_training(base, tmp_path / str(micro_tokens), adapter=plain, micro_tokens=micro_tokens)
+        run_training(base, tmp_path / str(micro_tokens), adapter=PLAIN, micro_tokens=micro_tokens)
     one, other, third = (weights_of(tmp_path / str(micro_tokens)) for micro_tokens in (16, 150, 100_000))
     for name, value in one.items():
         for rival in (other[name], third[name]):

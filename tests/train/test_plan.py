@@ -26,7 +26,7 @@ def card(free_bytes: int) -> Target:
 def test_what_fits_at_once_is_trained_the_fastest_way() -> None:
     found = make_plan(setup_of("llama", 2), card(GIB), ROWS, Wishes())
     assert found.fits
-    assert found.choices == {"micro_tokens": 16384, "checkpointing": "none", "mlp_tile": None}
+    assert found.choices == {"micro_tokens": 16384, "checkpointing": "none", "mlp_tile": None, "lanes": 1}
     assert found.seconds_per_step > 0
     assert sum(found.chosen.by_category.values()) == found.chosen.needed_bytes
 
@@ -45,7 +45,32 @@ def test_less_memory_leads_further_down_the_ladder_and_each_rung_says_what_it_co
 
 def test_what_the_recipe_fixes_is_not_chosen() -> None:
     found = make_plan(setup_of("llama", 2), card(GIB), ROWS, Wishes(micro_tokens=128, checkpointing="full"))
-    assert found.choices == {"micro_tokens": 128, "checkpointing": "full", "mlp_tile": None}
+    assert found.choices == {"micro_tokens": 128, "checkpointing": "full", "mlp_tile": None, "lanes": 1}
+
+
+def test_micro_batches_side_by_side_are_given_up_first_where_memory_is_short() -> None:
+    setup = setup_of("llama", 2, "cpu")
+    here = replace(card(GIB), kind="cpu", fixed={"program": 0})
+    beside = make_plan(setup, here, ROWS, Wishes(lanes=2))
+    alone = make_plan(setup, here, ROWS, Wishes())
+    assert (beside.choices["lanes"], beside.choices["micro_tokens"]) == (2, 2048)
+    needs, least = beside.chosen.by_category, alone.chosen.by_category
+    assert needs["gradients"] == 3 * needs["adapter"]  # the step's, and those of each lane
+    assert needs["weights"] == least["weights"]
+    assert beside.chosen.needed_bytes > alone.chosen.needed_bytes
+    short = make_plan(setup, replace(here, free_bytes=beside.chosen.needed_bytes - 1), ROWS, Wishes(lanes=2))
+    assert [rung.lanes for rung in short.ladder] == [2, 1]
+    assert short.chosen.needed_bytes == alone.chosen.needed_bytes
+
+
+def test_each_of_several_micro_batches_has_its_part_of_a_step() -> None:
+    """Rows of 100 tokens, steps of 400: four lanes hold 500 tokens at once at most, which is 125 each."""
+    setup = setup_of("llama", 2, "cpu")
+    here = replace(card(GIB), kind="cpu", fixed={"program": 0})
+    four = make_plan(setup, here, ROWS, Wishes(lanes=4)).chosen.by_category
+    rows = Rows(longest=100, step=25, trained_share=0.5)  # a step is one row of 100 tokens, or a shorter one and that
+    one = make_plan(setup, here, rows, Wishes()).chosen.by_category
+    assert four["activations"] == pytest.approx(4 * one["activations"], rel=0.01)
 
 
 def test_what_fits_nowhere_is_told_with_by_how_much_and_what_helps() -> None:

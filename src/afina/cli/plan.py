@@ -116,7 +116,10 @@ def _step_words(step: Step) -> str:
         "offload": _("every layer again, its input in RAM"),
     }
     tile = _(", MLP {count} tokens at a time").format(count=step.mlp_tile) if step.mlp_tile else ""
-    words = _("{count} tokens at once, {way}").format(count=step.micro_tokens, way=ways[step.checkpointing]) + tile
+    at_once = _("{count} tokens at once").format(count=step.micro_tokens)
+    if step.lanes > 1:
+        at_once = _("{lanes} × {count} tokens side by side").format(lanes=step.lanes, count=step.micro_tokens)
+    words = f"{at_once}, {ways[step.checkpointing]}{tile}"
     verdict = _("fits") if step.fits else _("too much")
     return f"{format_bytes(step.needed_bytes):>10}  {step.extra:+4.0%} {_('arithmetic')}  {verdict:<9} {words}"
 

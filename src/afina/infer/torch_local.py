@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from afina.data.render import Renderer
 from afina.data.template import ChatTemplate
 from afina.data.tokenizer import Tokenizer
 from afina.infer.answer import BATCH_ROWS, Answer
+from afina.model.load import torch_threads
 
 BATCH_TOKENS = 16_384  # prompt and answer tokens in the cache at once
 RIVAL = 0.1  # a logit this little below the greatest may be the greatest after rounding
@@ -218,16 +219,9 @@ def _is_small(model: PreTrainedModel) -> bool:
     return model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
 
 
-@contextmanager
-def _suitable_threads(model: PreTrainedModel) -> Iterator[None]:
+def _suitable_threads(model: PreTrainedModel) -> AbstractContextManager[None]:
     """One thread for a small model on the CPU: its operations are so short that threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    if _is_small(model):
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return torch_threads(1 if _is_small(model) else torch.get_num_threads())
 
 
 def _choose(logits: Tensor) -> tuple[list[Step], Tensor]:

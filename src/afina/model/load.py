@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -84,6 +85,17 @@ def choose_threads(config: dict[str, Any], tokens: int) -> int:
     where they spin instead, two on two busy cores took 4 to 14 times as long as one.
     """
     return max(1, min(torch.get_num_threads(), tokens * int(config["hidden_size"]) // _NUMBERS_A_THREAD))
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Within the block torch computes by so many CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_attention(family: str) -> str:

@@ -206,7 +206,8 @@ class Train(_Section):
     batch_tokens: Annotated[int, Field(ge=16, le=_TOKENS)] = 4096
     """Tokens that make one step of the optimizer."""
     micro_tokens: Annotated[int, Field(ge=16, le=_TOKENS)] | Literal["auto"] = "auto"
-    """Tokens computed at once; does not change the result, only memory and speed. auto: as many as fit, see `afina plan`."""
+    """Tokens of a micro-batch; changes memory and speed, not the result. A CPU computes several side by side. auto: see `afina
+    plan`."""
     max_tokens: Annotated[int, Field(ge=8, le=_TOKENS)] | Literal["auto"] = "auto"
     """Longest example; see data.long. auto: from the data (99.5 % of the rows fit), at most what the base can hold."""
     evaluate_every: Annotated[int, Field(ge=1, le=_MANY)] | Literal["auto"] = "auto"
@@ -227,7 +228,8 @@ class Train(_Section):
     """What is computed again in the backward pass to save memory: nothing, norms and MLP, every layer, every layer with its input
     kept in RAM (GPU). auto: the fastest that fits."""
     compile: bool | Literal["auto"] = "auto"
-    """torch.compile for the layers: faster, after half a minute or more. auto: on a CPU, in long runs, with a compiler."""
+    """torch.compile for the layers: faster, after half a minute or more. auto: on a CPU, in long
+    runs, with a compiler, where micro-batches are computed one at a time."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number type of the computation. auto: bfloat16 where the hardware has it, float16 on older GPUs, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -19,6 +19,7 @@ from afina.model.shape import read_shape
 from afina.recipe.recipe import Recipe, Train
 from afina.stages.prepare import NAME as PREPARE
 from afina.train.dry import TRAINED, Setup, parameters_of
+from afina.train.lanes import most_lanes
 from afina.train.plan import ContextNeeds, Plan, Wishes, longest_context, make_plan, require_fit
 from afina.train.saving import Saving
 from afina.train.sizes import Rows, sizes_of
@@ -38,6 +39,7 @@ class Step:
     needed_bytes: int
     extra: float
     fits: bool
+    lanes: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False, 
         seconds_per_step=found.seconds_per_step,
         steps=steps,
         ladder=tuple(
-            Step(r.micro_tokens, r.saving.checkpointing, r.saving.mlp_tile, r.needed_bytes, r.extra, r.fits) for r in found.ladder
+            Step(r.micro_tokens, r.saving.checkpointing, r.saving.mlp_tile, r.needed_bytes, r.extra, r.fits, r.lanes)
+            for r in found.ladder
         ),
         longest_row=rows.longest,
         target=target.name,
@@ -109,7 +112,7 @@ def plan_of_rows(recipe: Recipe, rows: Rows) -> Plan:
 def way_of(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) -> tuple[Setup, Plan]:
     """The ladder down to the way that fits; not the longest context, which takes further dry runs."""
     setup, target = situation(recipe, gpu, cpu, measured=True)
-    return setup, make_plan(setup, target, rows, wishes(recipe.train))
+    return setup, make_plan(setup, target, rows, wishes(recipe, setup))
 
 
 def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measured: bool = False) -> tuple[Setup, Target]:
@@ -146,16 +149,18 @@ def known_shapes() -> list[str]:
     return shape_names()
 
 
-def wishes(settings: Train) -> Wishes:
+def wishes(recipe: Recipe, setup: Setup) -> Wishes:
+    settings = recipe.train
     return Wishes(
         None if settings.micro_tokens == "auto" else settings.micro_tokens,
         None if settings.checkpointing == "auto" else settings.checkpointing,
+        most_lanes(setup.config, setup.dtype, recipe.adapter, settings, setup.kind, torch.get_num_threads()),
     )
 
 
-def chosen_for(recipe: Recipe, rows: Sequence[Row], folder: Path) -> tuple[Train, Saving]:
-    """The settings of a training with every ``auto`` that is about memory filled in. The choice is kept in ``folder``: a training
-    that goes on does not choose anew. Raises ResourceError where nothing fits.
+def chosen_for(recipe: Recipe, rows: Sequence[Row], folder: Path) -> tuple[Train, Saving, int]:
+    """The settings of a training with every ``auto`` that is about memory filled in, and the number of lanes. The choice is kept
+    in ``folder``: a training that goes on does not choose anew. Raises ResourceError where nothing fits.
     """
     path = folder / CHOICE
     asked = {"micro_tokens": recipe.train.micro_tokens, "checkpointing": recipe.train.checkpointing}
@@ -164,19 +169,20 @@ def chosen_for(recipe: Recipe, rows: Sequence[Row], folder: Path) -> tuple[Train
         choice = {"asked": asked, **_choose(recipe, sizes_of(rows, recipe.train))}
         write_json(path, choice)
     settings = recipe.train.model_copy(update={key: choice[key] for key in ("micro_tokens", "checkpointing")})
-    return settings, Saving(choice["checkpointing"], choice["mlp_tile"])
+    return settings, Saving(choice["checkpointing"], choice["mlp_tile"]), choice.get("lanes", 1)
 
 
 def _choose(recipe: Recipe, rows: Rows) -> dict[str, object]:
-    wanted = wishes(recipe.train)
+    setup, target = situation(recipe)
+    wanted = wishes(recipe, setup)
     if wanted.micro_tokens is not None and wanted.checkpointing is not None:  # nothing is left to choose
         return {
             "micro_tokens": wanted.micro_tokens,
             "checkpointing": wanted.checkpointing,
             "mlp_tile": None,
+            "lanes": wanted.lanes,
             "needed_bytes": None,
         }
-    setup, target = situation(recipe)
     found: Plan = make_plan(setup, target, rows, wanted)
     require_fit(found)
     return {**found.choices, "needed_bytes": found.chosen.needed_bytes}

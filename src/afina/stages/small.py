@@ -109,7 +109,8 @@ def pace_of(plan: Plan, wished: int | None, most: int, seconds: float) -> Pace:
     """``wished`` steps, else as many as ``plan`` does in so many seconds, at most ``most``."""
     steps = steps_within(seconds, plan.seconds_per_step, most, wished)
     saving, needed = plan.chosen.saving, plan.chosen.needed_bytes
-    if saving.mlp_tile is not None:  # no setting says this: left to the training's own plan
+    no_setting_says = saving.mlp_tile is not None or plan.chosen.lanes < plan.ladder[0].lanes
+    if no_setting_says:  # left to the training's own plan
         return Pace(steps, plan.seconds_per_step, needed, "auto", "auto")
     return Pace(steps, plan.seconds_per_step, needed, plan.chosen.micro_tokens, saving.checkpointing)
 

@@ -21,7 +21,7 @@ from afina.data.pack import planned_steps
 from afina.data.render import Row
 from afina.data.store import load_conversations, load_rows
 from afina.model.base import Base, describe, resolve_base
-from afina.model.load import choose_device, choose_dtype, choose_threads, load_model
+from afina.model.load import choose_device, choose_dtype, choose_threads, load_model, torch_threads
 from afina.model.lora import add_lora
 from afina.recipe.recipe import Adapter, Recipe, Train
 from afina.stages import fingerprint
@@ -32,6 +32,7 @@ from afina.stages.stage import STARTED, Outcome, StageWork, run_stage
 from afina.train import diagnose, loop, ranks, step
 from afina.train.checkpoint import Checkpoints
 from afina.train.compiled import choose_compiling
+from afina.train.lanes import Lanes
 from afina.train.memory import peak_bytes
 from afina.train.optimize import require_optimizer
 from afina.train.ranks import Ranks
@@ -78,8 +79,6 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     rows, val_rows = (prepared_rows(run, side) for side in ("train", "val"))
     all_ranks.require_rows(len(rows))
     steps = planned_steps(rows, recipe.train)
-    micro_tokens = loop.MICRO_TOKENS if recipe.train.micro_tokens == "auto" else recipe.train.micro_tokens
-    torch.set_num_threads(choose_threads(base.config, usual_tokens(rows, recipe.train, micro_tokens)))
     inputs = {
         "prepare": fingerprint.of_stage(prepared),
         "base": fingerprint.of_base(base),
@@ -93,9 +92,9 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
     together = replace(all_ranks, sharded=sharded)
 
     def work(folder: Path) -> Outcome:
-        settings, saving = _agreed(recipe, rows, folder, together, events)  # before the weights take memory
+        settings, saving, count = _agreed(recipe, rows, folder, together, events)  # before the weights take memory
         tokens = sum(len(row.ids) for rows_of_step in steps for row in rows_of_step)
-        compiling = choose_compiling(settings.compile, device, base.weight_bytes // 2, tokens, saving.checkpointing)
+        compiling = choose_compiling(settings.compile, device, base.weight_bytes // 2, tokens, saving.checkpointing, count)
         lean = saving.is_lean and not sharded
         model, trainee = _load(recipe, base, dtype, device, together, lean=lean)
         for remark in step.prepare(model, compiled=compiling.on):
@@ -105,16 +104,20 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
         apply_saving(model, saving)
         _tell_before_start(recipe, rows, model, events)
         _tell_idle(steps, together, events)
+        micro_tokens = loop.MICRO_TOKENS if settings.micro_tokens == "auto" else settings.micro_tokens
+        threads = choose_threads(base.config, usual_tokens(rows, settings, micro_tokens))
+        lanes = Lanes(count, min(threads, max(1, torch.get_num_threads() // count)))
         trained_parameters = sum(parameter.numel() for parameter in trainee.parameters.values())
         for_good = len(steps) // recipe.train.keep_every if recipe.train.keep_every else 0
         checkpoints = recipe.train.keep + for_good + 2  # … the one that is being written, and the best weights
         require_disk(folder, checkpoints * 3 * 4 * trained_parameters, _("the adapter and its checkpoints"))
         with (
+            torch_threads(threads),
             tracked(recipe.train.track if together.is_first else (), recipe.name, folder, inputs, NAME) as listeners,
             events.heard_by(*listeners),
         ):
             sample = _sampler(recipe, run, base, model, events)
-            trained = loop.train(model, rows, val_rows, settings, trainee, folder, events, sample, together)
+            trained = loop.train(model, rows, val_rows, settings, trainee, folder, events, sample, together, lanes)
         if not trainee.has_learned():
             raise QualityError(
                 _("the training changed nothing: every update is zero"), fix=_("raise train.learning_rate or train.epochs")
@@ -125,7 +128,7 @@ def train(recipe: Recipe, run: RunFolder, events: Events) -> TrainResult:
             "trained_parameters": trained_parameters,
             "device": str(device),
             "dtype": str(dtype).removeprefix("torch."),
-            "choices": {"micro_tokens": settings.micro_tokens, **asdict(saving), "compiled": compiling.on},
+            "choices": {"micro_tokens": settings.micro_tokens, **asdict(saving), "lanes": count, "compiled": compiling.on},
         }
         return Outcome(result, sorted((folder / _left(recipe)).iterdir()), _summary(trained, peak_bytes(device)))
 
@@ -225,8 +228,8 @@ def _is_sharded(recipe: Recipe, base: Base, dtype: torch.dtype, device: torch.de
     return True
 
 
-def _agreed(recipe: Recipe, rows: Sequence[Row], folder: Path, together: Ranks, events: Events) -> tuple[Train, Saving]:
-    """``chosen_for`` by the first rank, which leaves its choice in ``folder`` for the others.
+def _agreed(recipe: Recipe, rows: Sequence[Row], folder: Path, together: Ranks, events: Events) -> tuple[Train, Saving, int]:
+    """``chosen_for`` by the first rank, which leaves its choice in ``folder`` for the others. Ranks have one lane each.
 
     The plan knows one device only. Where the layers are shared out, ``auto`` is what takes the least of it.
     """
@@ -240,7 +243,8 @@ def _agreed(recipe: Recipe, rows: Sequence[Row], folder: Path, together: Ranks, 
     if together.is_first:
         chosen_for(planned, rows, folder)
     together.wait()
-    return chosen_for(planned, rows, folder)
+    settings, saving, lanes = chosen_for(planned, rows, folder)
+    return settings, saving, lanes if together.count == 1 else 1
 
 
 def _load(

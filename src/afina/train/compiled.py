@@ -31,7 +31,7 @@ class Compiling:
 
 
 def choose_compiling(
-    setting: bool | Literal["auto"], device: torch.device, parameters: int, tokens: int, checkpointing: str
+    setting: bool | Literal["auto"], device: torch.device, parameters: int, tokens: int, checkpointing: str, lanes: int = 1
 ) -> Compiling:
     """``auto``: on a CPU where a compiler is found and the run is long enough to win back the warm-up twice. The same on the same
     machine.
@@ -47,6 +47,8 @@ def choose_compiling(
         return Compiling(False, _("on a GPU no gain was measured"))  # with NF4 on an H100, see bench/results/train-8b-2048.json
     if missing is not None:
         return Compiling(False, missing)
+    if lanes > 1:
+        return Compiling(False, _("micro-batches side by side are faster"))
     seconds = 6 * parameters * tokens / (_RATE * torch.get_num_threads())
     needed = 2 * WARM_UP_S / GAIN
     if seconds < needed:

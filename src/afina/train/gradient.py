@@ -1,4 +1,4 @@
-"""The gradient of one step: micro-batches one after another, divided once by the step's trained tokens, clipped, finite.
+"""The gradient of one step: the sum over its micro-batches, divided once by the step's trained tokens, clipped, finite.
 
 With several ranks ``batches`` are those of the whole step, of which each rank computes some; numbers and noise are as with one.
 """
@@ -6,7 +6,7 @@ With several ranks ``batches`` are those of the whole step, of which each rank c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,7 @@ from afina.data.pack import Packed, pack
 from afina.data.render import Row
 from afina.model.tensors import whole
 from afina.recipe.recipe import Train
+from afina.train.lanes import ONE_LANE, Lanes
 from afina.train.noise import EmbeddingNoise
 from afina.train.ranks import ALONE, Piece, Ranks
 from afina.train.repeatable import repeatable
@@ -39,6 +40,7 @@ class Gradient:
     noise: EmbeddingNoise
     settings: Train
     ranks: Ranks = ALONE
+    lanes: Lanes = ONE_LANE
     freed: FreedMemory = field(default_factory=FreedMemory)
 
     def of_step(self, optimizer: torch.optim.Optimizer, batches: Sequence[Packed], step: int) -> tuple[float, float]:
@@ -50,7 +52,10 @@ class Gradient:
         set_train_mode(self.model)
         tokens = sum(len(batch.targets) for batch in batches)
         pieces = self.ranks.share(batches)
-        losses = [(piece, self._add(piece, tokens, step)) for piece in pieces]
+        if self.lanes.count == 1:
+            losses = [(piece, self._add(piece, tokens, step)) for piece in pieces]
+        else:
+            losses = list(self._added_in_order(pieces, tokens))
         totals = self.ranks.in_order({piece.number: loss for piece, loss in losses if piece.counts})
         if wrong := [batch for batch, total in zip(batches, totals, strict=True) if not math.isfinite(total)]:
             raise self._not_finite(_("the loss"), wrong, step)
@@ -72,6 +77,22 @@ class Gradient:
             self.scaler.scale(loss / tokens * piece.counts).backward()
         self.freed.give_back()
         return loss.item()
+
+    def _added_in_order(self, pieces: Sequence[Piece], tokens: int) -> Iterator[tuple[Piece, float]]:
+        """The same with micro-batches side by side: each makes gradients of its own, which are added in their order."""
+        parameters = list(self.trainee.parameters.values())
+
+        def work(piece: Piece) -> tuple[float, Sequence[Tensor | None]]:
+            loss = packed_loss(self.model, piece.batch)
+            gradients = torch.autograd.grad(loss / tokens, parameters, allow_unused=True)
+            self.freed.give_back()
+            return loss.item(), gradients
+
+        for piece, (loss, gradients) in zip(pieces, self.lanes.in_order(work, pieces), strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+            yield piece, loss
 
     def _may_overflow(self) -> bool:
         """In float16 a gradient that is too large is no mistake: the step is passed over and the scale goes down, as far as 1."""

@@ -25,6 +25,7 @@ from afina.recipe.recipe import Train
 from afina.train import diagnose
 from afina.train.checkpoint import Checkpoints, Counters, State
 from afina.train.gradient import Gradient, not_finite
+from afina.train.lanes import ONE_LANE, Lanes
 from afina.train.live import Live
 from afina.train.memory import MemoryWatch, device_failures_told
 from afina.train.noise import EmbeddingNoise
@@ -61,6 +62,7 @@ def train(
     events: Events,
     sample: Callable[[int], None] | None = None,
     ranks: Ranks = ALONE,
+    lanes: Lanes = ONE_LANE,
 ) -> Trained:
     """Trains ``trainee``, which is on ``model``, and leaves the best of it in ``folder``. ``sample`` is called at each look, with
     the step.
@@ -75,10 +77,11 @@ def train(
     saves_every = looks_every if settings.save_every == "auto" else settings.save_every
     patience = settings.patience or math.inf
 
+    side_by_side = ranks.count * lanes.count
     micro_tokens = MICRO_TOKENS if settings.micro_tokens == "auto" else settings.micro_tokens
     optimizer = build_optimizer(model, trainee.parameters, settings)
     scaler = build_scaler(model.dtype, model.device)
-    gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, settings.neftune), settings, ranks)
+    gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, settings.neftune), settings, ranks, lanes)
     state = State(trainee.parameters, optimizer, scaler)
     checkpoints = Checkpoints(folder / CHECKPOINTS, saves_every, settings.keep, settings.keep_every, ranks)
     counters = checkpoints.load(state, lambda text: events.warn(STAGE, text)) or Counters()
@@ -100,7 +103,7 @@ def train(
         started = time.monotonic()
         loss = None
         if val_rows:
-            loss = mean_loss(model, val_rows, micro_tokens, ranks)
+            loss = mean_loss(model, val_rows, micro_tokens, ranks, lanes)
             events.emit(Metric(STAGE, now.step, {"val_loss": loss}))
             if not math.isfinite(loss):
                 raise not_finite(_("the validation loss"), now.step, val_rows)
@@ -126,7 +129,7 @@ def train(
             started = time.monotonic()
             rate = learning_rate(number, len(steps), settings)
             set_learning_rate(optimizer, rate)
-            batches = micro_batches(steps[number], micro_tokens, share=not settings.neftune, multiple=ranks.count)
+            batches = micro_batches(steps[number], micro_tokens, share=not settings.neftune, multiple=side_by_side)
             loss, norm = gradient.of_step(optimizer, batches, number)
             scaler.step(optimizer)  # in float16: passed over where a gradient overflowed …
             scaler.update()  # … and the scale goes down

@@ -1,21 +1,22 @@
 """What a training needs before it starts: memory by category, the choices that fit, time and disk.
 
-The ladder goes from the fastest way to the leanest. A micro-batch of half the tokens costs next to nothing, so it comes first, as
-long as it keeps the device busy; each further step computes something again, and says how much:
+The ladder goes from the fastest way to the leanest. On a CPU several micro-batches side by side come first (``lanes.py``); one of
+half the tokens costs next to nothing, so it comes next, as long as it keeps the device busy; each further step computes something
+again, and says how much:
 
-    nothing kept back · smaller micro-batches · selective · … in tiles · full · … in tiles · offload in tiles
+    side by side · nothing kept back · smaller micro-batches · selective · … in tiles · full · … in tiles · offload in tiles
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from afina.core.errors import ResourceError
 from afina.core.translation import _
 from afina.core.units import format_bytes
-from afina.train.dry import Batch, Setup, dry_run
+from afina.train.dry import Batch, Dry, Part, Setup, dry_run
 from afina.train.estimate import ALLOCATOR, FEWEST_TOKENS, most_tokens
 from afina.train.saving import Checkpointing, Saving
 from afina.train.sizes import Rows
@@ -28,14 +29,16 @@ _PROBES = (8192, 32768)  # tokens: where a longest context is looked for first
 # Seconds in which Python hands a GPU one decoder layer's kernels, forward and backward: measured with NF4 on an H100's host,
 # where micro-batches of 2,048 and 4,096 tokens took the same time (bench/results/plan-cuda.json). A slower GPU never notices.
 LAUNCH_S = 0.0134
+_OF_EACH_LANE = frozenset({"activations", "loss", "quantization"})
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the recipe fixes; None is left to the plan."""
+    """What the recipe fixes; None is left to the plan. ``lanes``: at most so many micro-batches side by side."""
 
     micro_tokens: int | None = None
     checkpointing: Checkpointing | None = None
+    lanes: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Rung:
     flops_a_token: int
     extra: float
     fits: bool
+    lanes: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Plan:
             "micro_tokens": self.chosen.micro_tokens,
             "checkpointing": saving.checkpointing,
             "mlp_tile": saving.mlp_tile,
+            "lanes": self.chosen.lanes,
         }
 
     @cached_property
@@ -93,20 +98,20 @@ class Plan:
 def make_plan(setup: Setup, target: Target, rows: Rows, wishes: Wishes) -> Plan:
     """Goes down the ladder to the first rung that fits ``target``. What fits nowhere is no error here: see ``require_fit``."""
     ladder: list[Rung] = []
-    tried: set[tuple[Batch, Saving]] = set()
+    tried: set[tuple[Batch, Saving, int]] = set()
     layers = int(setup.config.num_hidden_layers)
 
     def busy_from() -> int:
         return tokens_that_keep_busy(target, layers, ladder[0].flops_a_token)
 
-    for micro_tokens, saving in _ways(
+    for micro_tokens, saving, lanes in _ways(
         target, rows, wishes, most_tokens(target.kind, int(setup.config.get_text_config().hidden_size)), busy_from
     ):
-        way = (_batch(rows, micro_tokens), saving)
+        way = (_batch(rows, micro_tokens, lanes), saving, lanes)
         if way in tried:  # the data have no such large micro-batch
             continue
         tried.add(way)
-        rung = _rung(setup, target, way[0], micro_tokens, saving, ladder[0] if ladder else None)
+        rung = _rung(setup, target, way[0], micro_tokens, saving, ladder[0] if ladder else None, lanes)
         ladder.append(rung)
         if rung.fits:
             break
@@ -120,10 +125,24 @@ def tokens_that_keep_busy(target: Target, layers: int, flops_a_token: int) -> in
     return round(layers * LAUNCH_S * target.tflops * 1e12 / flops_a_token)
 
 
-def _ways(target: Target, rows: Rows, wishes: Wishes, most: int, busy_from: Callable[[], int]) -> Iterator[tuple[int, Saving]]:
-    """Micro-batch, of ``most`` tokens at most, and saving of each rung, the fastest first; ``busy_from`` is known once the first
-    one was looked at.
+def _ways(
+    target: Target, rows: Rows, wishes: Wishes, most: int, busy_from: Callable[[], int]
+) -> Iterator[tuple[int, Saving, int]]:
+    """Micro-batch, saving and lanes of each rung, the fastest first; ``busy_from`` is known once the first one was looked at. At
+    most ``most`` tokens are computed at once, but for rows that have more.
     """
+    lanes = wishes.lanes
+    while lanes > 1:
+        size = wishes.micro_tokens or max(FEWEST_TOKENS[target.kind], most // lanes)
+        yield size, _wished(target, size, wishes)[0], lanes
+        lanes //= 2
+    yield from ((size, saving, 1) for size, saving in _ways_alone(target, rows, wishes, most, busy_from))
+
+
+def _ways_alone(
+    target: Target, rows: Rows, wishes: Wishes, most: int, busy_from: Callable[[], int]
+) -> Iterator[tuple[int, Saving]]:
+    """Those of one micro-batch at a time."""
     if wishes.micro_tokens is not None:
         size = max(wishes.micro_tokens, rows.longest)
         yield from ((size, saving) for saving in _wished(target, size, wishes))
@@ -165,21 +184,40 @@ def mlp_tile(tokens: int) -> int:
     return max(512, -(-tokens // 8 // 128) * 128)
 
 
-def _batch(rows: Rows, micro_tokens: int) -> Batch:
-    """The largest micro-batch that can come up; a step ends with the row that fills it."""
+def _batch(rows: Rows, micro_tokens: int, lanes: int) -> Batch:
+    """The largest micro-batch that can come up, of several the part of each; a step ends with the row that fills it."""
     tokens = max(rows.longest, min(micro_tokens, rows.step + rows.longest), 2)
+    tokens = max(2, min(tokens, -(-(rows.step + rows.longest) // lanes)))
     return Batch(tokens, min(rows.longest, tokens), max(1, min(tokens - 1, round(rows.trained_share * tokens))))
 
 
-def _rung(setup: Setup, target: Target, batch: Batch, micro_tokens: int, saving: Saving, fastest: Rung | None) -> Rung:
-    dry = dry_run(setup, batch, saving, look=False)
+def _rung(
+    setup: Setup, target: Target, batch: Batch, micro_tokens: int, saving: Saving, fastest: Rung | None, lanes: int = 1
+) -> Rung:
+    dry = _side_by_side(dry_run(setup, batch, saving, look=False), lanes)
     worst = dry.worst
     by_category = {name: size for name, size in worst.by_category.items() if size and name != RAM}
     by_category |= {"allocator": round(ALLOCATOR[target.kind] * worst.peak), **target.fixed}
     needed = sum(by_category.values())
     flops = dry.flops // batch.tokens
     extra = flops / fastest.flops_a_token - 1 if fastest else 0.0
-    return Rung(micro_tokens, saving, needed, by_category, dry.ram, flops, extra, needed <= target.free_bytes)
+    return Rung(micro_tokens, saving, needed, by_category, dry.ram, flops, extra, needed <= target.free_bytes, lanes)
+
+
+def _side_by_side(dry: Dry, lanes: int) -> Dry:
+    """The same of several lanes, each at its peak with gradients of its own, which are added to the step's."""
+    if lanes == 1:
+        return dry
+    gradients = max(part.by_category.get("gradients", 0) for part in dry.parts.values())
+
+    def together(part: Part) -> Part:
+        if not any(part.by_category.get(name) for name in _OF_EACH_LANE):
+            return part
+        found = {name: size * (lanes if name in _OF_EACH_LANE else 1) for name, size in part.by_category.items()}
+        found["gradients"] = (lanes + 1) * gradients
+        return Part(sum(found.values()), found, part.ram)
+
+    return replace(dry, parts={name: together(part) for name, part in dry.parts.items()})
 
 
 def leanest(target: Target, tokens: int) -> Saving:

@@ -21,9 +21,10 @@ from afina.data.render import Row
 from afina.model.decoder import decoder_layers, decoder_of
 from afina.train import attention
 from afina.train.attention import Layout, documents_of
+from afina.train.lanes import ONE_LANE, Lanes
 from afina.train.last_layer import prune_last_layer, used_places
 from afina.train.loss import head_of, summed_loss
-from afina.train.ranks import ALONE, Ranks
+from afina.train.ranks import ALONE, Piece, Ranks
 
 
 def prepare(model: PreTrainedModel, *, prune: bool = True, compiled: bool = False) -> list[str]:
@@ -155,10 +156,16 @@ def _hidden_alone(model: PreTrainedModel, row: Row) -> Tensor:
     return hidden.index_select(0, torch.tensor(batch.inputs, device=model.device))
 
 
-@torch.no_grad()
-def mean_loss(model: PreTrainedModel, rows: Sequence[Row], micro_tokens: int, ranks: Ranks = ALONE) -> float:
+def mean_loss(
+    model: PreTrainedModel, rows: Sequence[Row], micro_tokens: int, ranks: Ranks = ALONE, lanes: Lanes = ONE_LANE
+) -> float:
     """Loss a trained token over ``rows``, all tokens weighing the same; each of ``ranks`` computes a part and knows the whole."""
+
+    @torch.no_grad()
+    def summed(piece: Piece) -> float:
+        return packed_loss(model, piece.batch).item()
+
     tokens = sum(row.trained_tokens for row in rows)
-    pieces = ranks.share(micro_batches(rows, micro_tokens, multiple=ranks.count))
-    losses = [(piece, packed_loss(model, piece.batch).item()) for piece in pieces]
+    pieces = ranks.share(micro_batches(rows, micro_tokens, multiple=ranks.count * lanes.count))
+    losses = zip(pieces, lanes.in_order(summed, pieces), strict=True)
     return sum(ranks.in_order({piece.number: loss for piece, loss in losses if piece.counts})) / tokens
