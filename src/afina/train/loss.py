@@ -78,15 +78,17 @@ class _SummedCrossEntropy(torch.autograd.Function):
         for start in range(0, end, rows):
             part, wanted = hidden[start : start + rows], targets[start : start + rows]
             logits = head.logits(part)  # (rows, V)
-            log_probability = logits.log_softmax(1)
-            total -= log_probability.gather(1, wanted[:, None]).sum()
+            steepness = None if head.softcap is None else 1 - (logits / head.softcap) ** 2
+            slope = logits.sub_(logits.amax(1, keepdim=True))  # all in the place of the logits: they are the largest of tensors
+            of_wanted = slope.gather(1, wanted[:, None])
+            sums = slope.exp_().sum(1, keepdim=True)
+            total += (sums.log() - of_wanted).sum()
             if d_hidden is None:
                 continue
-            slope = log_probability.exp_()  # softmax: d loss / d logits, but for the target's -1
+            slope /= sums  # softmax: d loss / d logits, but for the target's -1
             slope[torch.arange(len(wanted), device=slope.device), wanted] -= 1
-            if head.softcap is not None:
-                slope *= 1 - (logits / head.softcap) ** 2
-            del logits
+            if steepness is not None:
+                slope *= steepness
             if head.scale != 1:
                 slope *= head.scale
             if d_bias is not None:
