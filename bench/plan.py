@@ -38,7 +38,7 @@ BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent)]  # started as a file, Python looks beside it and not where `bench` is
 
 from afina.core import hardware  # noqa: E402
-from afina.core.allocation import FreedMemory, align_large_tensors, keep_few_kernels  # noqa: E402
+from afina.core.environment import settle_environment  # noqa: E402
 from afina.core.files import read_json, write_json  # noqa: E402
 from afina.core.run import versions  # noqa: E402
 from afina.core.units import GIB  # noqa: E402
@@ -46,16 +46,21 @@ from afina.data.pack import Packed  # noqa: E402
 from afina.model.decoder import decoder_layers  # noqa: E402
 from afina.model.lora import add_lora, lora_layers, quantize_linear, trained_parameters  # noqa: E402
 from afina.model.shape import read_shape  # noqa: E402
-from afina.recipe.recipe import Adapter  # noqa: E402
+from afina.recipe.recipe import Adapter, Train  # noqa: E402
 from afina.train import attention  # noqa: E402
 from afina.train.dry import Batch, Setup, dry_run, packed_of  # noqa: E402
 from afina.train.estimate import ALLOCATOR  # noqa: E402
+from afina.train.gradient import Gradient  # noqa: E402
+from afina.train.lanes import Lanes  # noqa: E402
 from afina.train.last_layer import prune_last_layer  # noqa: E402
-from afina.train.plan import mlp_tile  # noqa: E402
+from afina.train.noise import EmbeddingNoise  # noqa: E402
+from afina.train.optimize import build_optimizer, build_scaler  # noqa: E402
+from afina.train.plan import mlp_tile, side_by_side  # noqa: E402
 from afina.train.repeatable import repeatable  # noqa: E402
 from afina.train.saving import Checkpointing, Saving, apply_saving  # noqa: E402
 from afina.train.step import packed_loss  # noqa: E402
 from afina.train.target import named_gpu  # noqa: E402
+from afina.train.trainee import Trainee  # noqa: E402
 from bench.sides.work import WORKLOADS  # noqa: E402
 
 # Threads wait for each other where other programs work too.
@@ -72,6 +77,8 @@ class Case:
     checkpointing: Checkpointing
     tokens: int
     method: Literal["lora", "full"] = "lora"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lanes: int = 1  # as many such micro-batches at once
 
 
 CASES = (
@@ -81,6 +88,12 @@ CASES = (
     Case("135M", "none", "none", 1024),
     Case("135M", "nf4", "none", 512),
     Case("135M", "none", "full", 1024),
+    Case("135M", "none", "none", 1024, dtype="bfloat16"),
+    Case("135M", "none", "full", 1024, dtype="bfloat16"),
+    Case("tiny", "none", "none", 1024, lanes=2),
+    Case("135M", "none", "none", 512, lanes=2),
+    Case("135M", "none", "none", 512, dtype="bfloat16", lanes=2),
+    Case("135M", "nf4", "none", 512, dtype="bfloat16", lanes=2),
 )
 
 
@@ -148,7 +161,8 @@ def config_of(shape: str) -> PreTrainedConfig:
 
 
 def setup_of(case: Case) -> Setup:
-    return Setup(config_of(case.shape), torch.float32, Adapter(method=case.method, quantize=case.quantize), "cpu")
+    adapter = Adapter(method=case.method, quantize=case.quantize)
+    return Setup(config_of(case.shape), getattr(torch, case.dtype), adapter, "cpu")
 
 
 def batch_of(case: Case) -> Batch:
@@ -183,29 +197,33 @@ def measured(case: Case) -> int:
 
 def train_three_steps(case: Case) -> None:
     setup = setup_of(case)
-    model = AutoModelForCausalLM.from_config(setup.config, dtype=torch.float32, attn_implementation=attention.NAME)
+    model = AutoModelForCausalLM.from_config(setup.config, dtype=setup.dtype, attn_implementation=attention.NAME)
     model.config.use_cache = False
     if setup.adapter.quantize != "none":
         quantize_linear(model, setup.adapter.quantize, torch.device("cpu"))
     if case.method == "full":
-        parameters = list(model.parameters())
+        parameters = dict(model.named_parameters())
     else:
         model.requires_grad_(False)
         add_lora(model, setup.adapter, 0)
-        parameters = list(trained_parameters(model).values())
-    for parameter in parameters:
+        parameters = trained_parameters(model)
+    for parameter in parameters.values():
         parameter.requires_grad_(True)
     prune_last_layer(decoder_layers(model)[-1])
-    apply_saving(model.train(), Saving(case.checkpointing))
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-    batch = packed_of(batch_of(case))
+    apply_saving(model, Saving(case.checkpointing))
+    settings = Train(learning_rate=1e-3)
+    optimizer = build_optimizer(model, parameters, settings)
+    trainee = Trainee(parameters, publish=lambda: None, save=lambda _folder: None, has_learned=lambda: True)
+    scaler = build_scaler(setup.dtype, model.device)
+    gradient = Gradient(model, trainee, scaler, EmbeddingNoise(model, 0.0), settings, lanes=Lanes(case.lanes))
+    batches = [packed_of(batch_of(case))] * (case.lanes if case.lanes == 1 else 2 * case.lanes)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # begins VmHWM anew
-    freed = FreedMemory()
-    for _step in range(3):
-        one_step(model, parameters, optimizer, batch, case.checkpointing)
-        freed.give_back()
+    for number in range(3):
+        gradient.of_step(optimizer, batches, number)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
 
 def one_step(
@@ -348,12 +366,12 @@ def compare_on_gpu(file: Path | None) -> None:
 
 
 def compare_on_cpu() -> None:
-    align_large_tensors()  # as every command does; the processes of the cases inherit it
-    keep_few_kernels()
+    settle_environment()  # as every command does; the processes of the cases inherit it
     rows = []
     for number, case in enumerate(CASES):
         start = time.perf_counter()
-        alive = dry_run(setup_of(case), batch_of(case), Saving(case.checkpointing), look=False).worst.peak
+        one = dry_run(setup_of(case), batch_of(case), Saving(case.checkpointing), look=False)
+        alive = side_by_side(one, case.lanes).worst.peak
         seconds = time.perf_counter() - start
         predicted = round(alive * (1 + ALLOCATOR["cpu"]))
         resident, given_back = measured_apart(number, ONE_THREAD), measured_apart(number, ONE_THREAD | GIVEN_BACK)

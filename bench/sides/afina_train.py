@@ -6,12 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from afina.core.allocation import align_large_tensors, keep_few_kernels
-from afina.core.threads import let_threads_sleep
+from afina.core.environment import settle_environment
 
-let_threads_sleep()  # as every command does, before torch is loaded
-align_large_tensors()
-keep_few_kernels()
+settle_environment()  # as every command does, before torch is loaded
 
 import torch  # noqa: E402
 

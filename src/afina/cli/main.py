@@ -37,11 +37,10 @@ from afina.cli import (
     serve,
     train,
 )
-from afina.core.allocation import align_large_tensors, keep_few_kernels
+from afina.core.environment import settle_environment
 from afina.core.errors import BUG_EXIT_CODE, INTERRUPTED_EXIT_CODE, AfinaError, RecipeError, ResourceError
 from afina.core.files import FULL_DISK
 from afina.core.interrupt import was_interrupted
-from afina.core.threads import let_threads_sleep
 from afina.core.translation import _
 
 COMMANDS = (
@@ -147,9 +146,7 @@ def build_parser() -> _Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; every failure becomes one clear message."""
-    let_threads_sleep()
-    align_large_tensors()
-    keep_few_kernels()
+    settle_environment()
     wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         parser = build_parser()

@@ -24,8 +24,9 @@ from afina.model.lora import put_lora, quantize_linear, target_names
 from afina.model.nf4 import require_nf4
 from afina.model.weights import Checkpoint, Weights
 
-# Below this many parameters the CPU's float32 is as fast as its bfloat16 (measured on two Zen 4 cores), and more exact.
-_SMALL_PARAMETERS = 20_000_000
+# Up to this many parameters, as the embedded model has, a training takes a minute at most: it is done in float32, which is more
+# exact. From 7 million on bfloat16 takes four fifths of the time and less (two Zen 4 cores, micro-batches side by side).
+_SMALL_PARAMETERS = 6_000_000
 _NUMBERS_A_THREAD = 128 * 1024
 _ATTENTION = {"gemma2": "eager"}  # its soft-capped scores are not in torch's fused kernel
 
@@ -81,7 +82,7 @@ def choose_threads(config: dict[str, Any], tokens: int) -> int:
     """CPU threads for ``tokens`` at once through a model of this width, at most what torch would take by itself.
 
     Small products are not worth sharing out: 512 tokens at a width of 256 are trained a third slower by two threads than by one
-    where other programs work as well, 1,024 are trained faster. Threads that wait for each other sleep (``core/threads.py``);
+    where other programs work as well, 1,024 are trained faster. Threads that wait for each other sleep (``core/environment.py``);
     where they spin instead, two on two busy cores took 4 to 14 times as long as one.
     """
     return max(1, min(torch.get_num_threads(), tokens * int(config["hidden_size"]) // _NUMBERS_A_THREAD))

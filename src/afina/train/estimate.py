@@ -20,7 +20,7 @@ from afina.train.cards import CUDA_CONTEXT
 from afina.train.sizes import Rows
 
 # Share of the tensors' peak that allocators keep beside them: on the CPU as bench/plan.py measures it with glibc and
-# core/allocation.py (16 to 30 %, up to 76 % for models of a few megabytes), on CUDA modelled.
+# core/environment.py (16 to 30 %, up to 76 % for models of a few megabytes), on CUDA modelled.
 ALLOCATOR = MappingProxyType({"cpu": 0.24, "cuda": 0.03})
 # Tokens of a micro-batch: more gain nothing, fewer cost speed.
 _MOST_TOKENS = MappingProxyType({"cpu": (1024, 4096), "cuda": (16384, 16384)})  # of wide models, and of narrow ones

@@ -194,7 +194,7 @@ def _batch(rows: Rows, micro_tokens: int, lanes: int) -> Batch:
 def _rung(
     setup: Setup, target: Target, batch: Batch, micro_tokens: int, saving: Saving, fastest: Rung | None, lanes: int = 1
 ) -> Rung:
-    dry = _side_by_side(dry_run(setup, batch, saving, look=False), lanes)
+    dry = side_by_side(dry_run(setup, batch, saving, look=False), lanes)
     worst = dry.worst
     by_category = {name: size for name, size in worst.by_category.items() if size and name != RAM}
     by_category |= {"allocator": round(ALLOCATOR[target.kind] * worst.peak), **target.fixed}
@@ -204,8 +204,8 @@ def _rung(
     return Rung(micro_tokens, saving, needed, by_category, dry.ram, flops, extra, needed <= target.free_bytes, lanes)
 
 
-def _side_by_side(dry: Dry, lanes: int) -> Dry:
-    """The same of several lanes, each at its peak with gradients of its own, which are added to the step's."""
+def side_by_side(dry: Dry, lanes: int) -> Dry:
+    """What ``lanes`` micro-batches at once come to, each at its peak with gradients of its own, which are added to the step's."""
     if lanes == 1:
         return dry
     gradients = max(part.by_category.get("gradients", 0) for part in dry.parts.values())
