@@ -228,8 +228,8 @@ class Train(_Section):
     """What is computed again in the backward pass to save memory: nothing, norms and MLP, every layer, every layer with its input
     kept in RAM (GPU). auto: the fastest that fits."""
     compile: bool | Literal["auto"] = "auto"
-    """torch.compile for the layers: faster, after half a minute or more. auto: on a CPU, in long
-    runs, with a compiler, where micro-batches are computed one at a time."""
+    """torch.compile for the layers: faster, after half a minute or more. auto: on a CPU, in long runs, with a compiler, where
+    micro-batches are computed one at a time."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number type of the computation. auto: bfloat16 where the hardware has it, float16 on older GPUs, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

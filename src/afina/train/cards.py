@@ -14,7 +14,8 @@ from afina.core.units import MIB
 CUDA_CONTEXT = 450 * MIB
 DESKTOP = 600 * MIB
 UTILISATION = 0.45  # modelled: share of a card's dense tensor peak that a step reaches
-CPU_UTILISATION = 0.65  # measured once: share of the matrix product's rate that a step reaches (two Zen 4 cores)
+# Share of the rate of the matrix product that a step reaches, measured on two Zen 4 cores (bench/results/train-a.json).
+CPU_UTILISATION = 0.5
 
 
 @dataclass(frozen=True)
