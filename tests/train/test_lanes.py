@@ -167,7 +167,11 @@ def test_a_training_learns_the_same_in_two_lanes_and_goes_on_bit_for_bit(tmp_pat
     ("changes", "lanes"),
     [
         ({}, 4),
+        ({"threads": 2}, 2),
         ({"threads": 3}, 3),
+        ({"threads": 5}, 4),
+        ({"threads": 6}, 3),
+        ({"threads": 10}, 2),
         ({"threads": 1}, 1),
         ({"kind": "cuda"}, 1),
         ({"dtype": torch.bfloat16}, 4),

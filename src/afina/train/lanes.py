@@ -71,7 +71,8 @@ def most_lanes(config: PreTrainedConfig, dtype: torch.dtype, adapter: Adapter, s
     hands_on = dtype == torch.float16 or (adapter.method == "full" and dtype != torch.float32)
     if kind != "cpu" or draws or hands_on or settings.compile is True or _rotations(config) & _STATEFUL_ROTATIONS:
         return 1
-    return max(1, min(_MOST, threads))
+    counts = range(2, min(_MOST, threads) + 1)  # those that leave the fewest threads idle: 4 of 8, and 3 of 6
+    return max(counts, key=lambda count: (threads // count * count, count), default=1)
 
 
 def _rotations(config: PreTrainedConfig) -> set[str]:
