@@ -55,7 +55,7 @@ from afina.train.lanes import Lanes  # noqa: E402
 from afina.train.last_layer import prune_last_layer  # noqa: E402
 from afina.train.noise import EmbeddingNoise  # noqa: E402
 from afina.train.optimize import build_optimizer, build_scaler  # noqa: E402
-from afina.train.plan import mlp_tile, side_by_side  # noqa: E402
+from afina.train.plan import allocator_share, mlp_tile, side_by_side  # noqa: E402
 from afina.train.repeatable import repeatable  # noqa: E402
 from afina.train.saving import Checkpointing, Saving, apply_saving  # noqa: E402
 from afina.train.step import packed_loss  # noqa: E402
@@ -373,7 +373,7 @@ def compare_on_cpu() -> None:
         one = dry_run(setup_of(case), batch_of(case), Saving(case.checkpointing), look=False)
         alive = side_by_side(one, case.lanes).worst.peak
         seconds = time.perf_counter() - start
-        predicted = round(alive * (1 + ALLOCATOR["cpu"]))
+        predicted = round(alive * (1 + allocator_share("cpu", case.lanes)))
         resident, given_back = measured_apart(number, ONE_THREAD), measured_apart(number, ONE_THREAD | GIVEN_BACK)
         row = {
             **asdict(case),

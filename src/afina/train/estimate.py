@@ -29,7 +29,7 @@ FEWEST_TOKENS = MappingProxyType({"cpu": 256, "cuda": 1024})
 
 # Python with torch and transformers, measured; CUDA's own.
 PROGRAM_BYTES = MappingProxyType({"cpu": 480 * MIB, "cuda": CUDA_CONTEXT})
-_LOSS = MappingProxyType({"cpu": 128 * MIB, "cuda": 256 * MIB})  # four chunks of logits at most, see loss.py
+_LOSS = MappingProxyType({"cpu": 48 * MIB, "cuda": 96 * MIB})  # a chunk of logits in float32 and in 16 bits, see loss.py
 _QUANTIZED = MappingProxyType({"nf4": 0.53, "int8": 1.02})  # bytes of a weight with its scales
 _FULL_BYTES = 16  # a trained weight in float32, its gradient and two moments
 _ADAPTER_BYTES = 16
@@ -145,7 +145,7 @@ def _adapter_numbers(decoder: Decoder, adapter: Adapter) -> int:
 
 def _with_the_rest(tensors: int, decoder: Decoder, rows: Rows, tokens: int, kind: Kind) -> int:
     """With the logits, what allocators keep and the program itself."""
-    logits = min(_LOSS[kind], round(16 * rows.trained_share * tokens) * decoder.words)
+    logits = min(_LOSS[kind], round(6 * rows.trained_share * tokens) * decoder.words)
     return round((tensors + logits) * (1 + ALLOCATOR[kind])) + PROGRAM_BYTES[kind]
 
 

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from transformers import PreTrainedModel
 
 # float32 logits held at once: on a CPU about what its last cache holds, on a GPU enough rows to keep it busy (128 of 128,000
-# words); some copies of them are there for a moment, which decides whether an 8B model fits on a card of 8 GiB
+# words); what else is there with them for a moment decides whether an 8B model fits on a card of 8 GiB
 CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 64 * 2**20}
 
 DRY_CHUNKS = 3  # as many are enough for a dry run: one chunk takes what the other does, and long rows have thousands
