@@ -71,7 +71,15 @@ def main() -> None:
     micro_tokens = train.micro_tokens
     adapter = Adapter(rank=asked["rank"], alpha=2 * asked["rank"], quantize=asked["quantize"])
     threads = torch.get_num_threads()
-    count = levers.get("lanes") or most_lanes(read_shape(str(base.folder)), dtype, adapter, train, device.type, threads)
+    count = levers.get("lanes") or most_lanes(
+        read_shape(str(base.folder)),
+        dtype,
+        adapter,
+        train,
+        device.type,
+        threads,
+        sum(len(row.ids) for row in rows) // len(rows) * asked["rows_per_step"],
+    )
     if micro_tokens == "auto":  # what a plan comes to where there is room
         micro_tokens = most_tokens("cpu", base.config["hidden_size"]) // count
     torch.set_num_threads(choose_threads(base.config, usual_tokens(rows, train, micro_tokens)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from afina.cli import main as cli
+from afina.model.load import torch_threads
 from tests.fakes.models import write_model
 
 
@@ -28,6 +29,20 @@ def test_a_folder_with_a_config_alone_is_planned_for_a_named_card(tmp_path: Path
     assert found["steps"] is None
     assert cli.main(command) == 0
     assert capsys.readouterr().out.startswith("needs ")
+
+
+@pytest.mark.parametrize(
+    ("threads", "tokens", "lanes"), [(1, 4096, 1), (2, 4096, 2), (2, 1024, 1)], ids=["one core", "two cores", "small steps"]
+)
+def test_a_cpu_with_several_cores_is_planned_for_micro_batches_side_by_side(
+    threads: int, tokens: int, lanes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["plan", "--base", "tiny", "--cpu", "--tokens", "64", "--set", f"train.batch_tokens={tokens}"]
+    with torch_threads(threads):
+        assert cli.main([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["choices"]["lanes"] == lanes
+        assert cli.main(command) == 0
+    assert ("side by side" in capsys.readouterr().out) is (lanes > 1)
 
 
 def test_no_longer_context_is_told_than_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

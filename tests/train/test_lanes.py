@@ -174,6 +174,8 @@ def test_a_training_learns_the_same_in_two_lanes_and_goes_on_bit_for_bit(tmp_pat
         ({"threads": 10}, 2),
         ({"threads": 1}, 1),
         ({"kind": "cuda"}, 1),
+        ({"tokens": 2 * 4096}, 2),  # 64 wide
+        ({"tokens": 2 * 4096 - 1}, 1),
         ({"dtype": torch.bfloat16}, 4),
         ({"dtype": torch.float16}, 1),
         ({"adapter": ALL_WEIGHTS}, 4),
@@ -191,5 +193,5 @@ def test_micro_batches_go_side_by_side_where_nothing_is_shared(changes: dict[str
     config = setup_of("llama", 2).config
     if rotation := changes.pop("rotation", None):
         config.rope_parameters = rotation
-    known = {"dtype": torch.float32, "adapter": PLAIN, "settings": Train(), "kind": "cpu", "threads": 16}
+    known = {"dtype": torch.float32, "adapter": PLAIN, "settings": Train(), "kind": "cpu", "threads": 16, "tokens": 10**6}
     assert most_lanes(config, **{**known, **changes}) == lanes

@@ -112,7 +112,7 @@ def plan_of_rows(recipe: Recipe, rows: Rows) -> Plan:
 def way_of(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False) -> tuple[Setup, Plan]:
     """The ladder down to the way that fits; not the longest context, which takes further dry runs."""
     setup, target = situation(recipe, gpu, cpu, measured=True)
-    return setup, make_plan(setup, target, rows, wishes(recipe, setup))
+    return setup, make_plan(setup, target, rows, wishes(recipe, setup, rows))
 
 
 def situation(recipe: Recipe, gpu: str | None = None, cpu: bool = False, measured: bool = False) -> tuple[Setup, Target]:
@@ -149,12 +149,12 @@ def known_shapes() -> list[str]:
     return shape_names()
 
 
-def wishes(recipe: Recipe, setup: Setup) -> Wishes:
+def wishes(recipe: Recipe, setup: Setup, rows: Rows) -> Wishes:
     settings = recipe.train
     return Wishes(
         None if settings.micro_tokens == "auto" else settings.micro_tokens,
         None if settings.checkpointing == "auto" else settings.checkpointing,
-        most_lanes(setup.config, setup.dtype, recipe.adapter, settings, setup.kind, torch.get_num_threads()),
+        most_lanes(setup.config, setup.dtype, recipe.adapter, settings, setup.kind, torch.get_num_threads(), rows.step),
     )
 
 
@@ -174,7 +174,7 @@ def chosen_for(recipe: Recipe, rows: Sequence[Row], folder: Path) -> tuple[Train
 
 def _choose(recipe: Recipe, rows: Rows) -> dict[str, object]:
     setup, target = situation(recipe)
-    wanted = wishes(recipe, setup)
+    wanted = wishes(recipe, setup, rows)
     if wanted.micro_tokens is not None and wanted.checkpointing is not None:  # nothing is left to choose
         return {
             "micro_tokens": wanted.micro_tokens,

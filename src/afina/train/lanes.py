@@ -26,6 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MOST = 4  # more were not measured; they would wait for Python's lock
+_NUMBERS_A_LANE = 256 * 1024  # tokens of a step by width: with half of them nothing is gained
 _AHEAD = 2  # results that a lane may be ahead of the order: each holds gradients
 # Rotary embeddings that keep the frequencies of the longest row seen in the module: lanes would take each other's.
 _STATEFUL_ROTATIONS = frozenset({"dynamic", "longrope"})
@@ -61,8 +62,11 @@ class Lanes:
 ONE_LANE = Lanes()
 
 
-def most_lanes(config: PreTrainedConfig, dtype: torch.dtype, adapter: Adapter, settings: Train, kind: str, threads: int) -> int:
-    """How many lanes ``threads`` of a device of this kind are worth; 1 where micro-batches cannot be computed side by side.
+def most_lanes(
+    config: PreTrainedConfig, dtype: torch.dtype, adapter: Adapter, settings: Train, kind: str, threads: int, tokens: int
+) -> int:
+    """How many lanes ``threads`` of a device of this kind are worth for steps of so many tokens; 1 where micro-batches cannot be
+    computed side by side.
 
     They cannot where they draw from one generator (dropout, noise), where gradients are handed on as they are made (all weights,
     in a smaller type than their own), where a layer is compiled, and where a module keeps something of the last micro-batch.
@@ -71,7 +75,8 @@ def most_lanes(config: PreTrainedConfig, dtype: torch.dtype, adapter: Adapter, s
     hands_on = dtype == torch.float16 or (adapter.method == "full" and dtype != torch.float32)
     if kind != "cpu" or draws or hands_on or settings.compile is True or _rotations(config) & _STATEFUL_ROTATIONS:
         return 1
-    counts = range(2, min(_MOST, threads) + 1)  # those that leave the fewest threads idle: 4 of 8, and 3 of 6
+    most = min(_MOST, threads, tokens * config.get_text_config().hidden_size // _NUMBERS_A_LANE)
+    counts = range(2, most + 1)  # those that leave the fewest threads idle: 4 of 8, and 3 of 6
     return max(counts, key=lambda count: (threads // count * count, count), default=1)
 
 
