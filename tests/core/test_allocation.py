@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import time
 from pathlib import Path
 
 import pytest
 
-from afina.core import allocation
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGESIZE")
+from afina.core import allocation, hardware
 
 
 @pytest.mark.skipif(allocation._trim is None or not Path("/proc/self/statm").is_file(), reason="only with glibc, on Linux")
@@ -26,10 +21,10 @@ def test_what_lies_free_between_what_is_used_goes_back_to_the_system() -> None:
         ctypes.memset(piece, 1, size)
     for piece in pieces[::2]:
         libc.free(ctypes.c_void_p(piece))
-    before = resident_bytes()
+    before = hardware.resident_bytes()
     freed = allocation.FreedMemory()
     freed.give_back()
-    assert before - resident_bytes() > 0.8 * size * count / 2
+    assert before - hardware.resident_bytes() > 0.8 * size * count / 2
     for piece in pieces[1::2]:
         libc.free(ctypes.c_void_p(piece))
 
@@ -44,7 +39,7 @@ def test_giving_back_takes_a_hundredth_of_the_time_at_most(monkeypatch: pytest.M
         return 1
 
     monkeypatch.setattr(allocation, "_trim", takes_two_seconds)
-    monkeypatch.setattr(allocation, "_resident_pages", lambda: 0)
+    monkeypatch.setattr(hardware, "resident_bytes", lambda: 0)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     freed = allocation.FreedMemory()
     for _micro_batch in range(1000):
@@ -59,9 +54,9 @@ def test_what_it_takes_to_get_pages_anew_counts_too(monkeypatch: pytest.MonkeyPa
     """A gigabyte given back takes nearly half a second when it is wanted again: so it is done every forty."""
     clock = [100.0]
     calls: list[float] = []
-    held = iter([2**18, 0] * 1000)
+    held = iter([2**30, 0] * 1000)
     monkeypatch.setattr(allocation, "_trim", lambda _keep: calls.append(clock[0]))
-    monkeypatch.setattr(allocation, "_resident_pages", lambda: next(held))
+    monkeypatch.setattr(hardware, "resident_bytes", lambda: next(held))
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     freed = allocation.FreedMemory()
     for _micro_batch in range(100):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-_STATM = Path("/proc/self/statm")
+from afina.core import hardware
+
 _SHARE = 0.01  # of the time
-_PAGE_S = 1.5e-6  # that it takes to get one anew, filled with zeros; measured in a virtual machine
+_BYTE_S = 1.5e-6 / 4096  # to get one anew: pages of 4 KiB, filled with zeros; measured in a virtual machine
 
 
 class FreedMemory:
@@ -30,16 +30,11 @@ class FreedMemory:
         began = time.monotonic()
         if _trim is None or began < self._next:
             return
-        before = _resident_pages()
+        before = hardware.resident_bytes()
         _trim(0)
-        given = max(0, before - _resident_pages())
+        given = max(0, before - hardware.resident_bytes())
         ended = time.monotonic()
-        self._next = ended + (ended - began + given * _PAGE_S) / _SHARE
-
-
-def _resident_pages() -> int:
-    """0 where the system does not tell."""
-    return int(_STATM.read_text(encoding="ascii").split()[1]) if _STATM.is_file() else 0
+        self._next = ended + (ended - began + given * _BYTE_S) / _SHARE
 
 
 def _find_trim() -> Callable[[int], int] | None:
