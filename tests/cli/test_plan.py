@@ -100,7 +100,10 @@ def test_a_training_of_all_weights_is_planned_too(capsys: pytest.CaptureFixture[
     assert found["by_category"]["optimizer"] >= 2 * trained
 
 
-def test_what_does_not_fit_ends_with_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_ends_with_4_and_says_what_would_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_model(tmp_path / "base")
     assert cli.main(["plan", "--base", str(folder), "--gpu", "601MiB", "--tokens", "64"]) == 4
-    assert "it does not fit" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "it does not fit" in told
+    assert "try one of: " in told
+    assert "a smaller base" in told

@@ -91,6 +91,7 @@ def _print(result: PlanResult) -> None:
         print(f"  {_step_words(step)}")
     if not result.fits:
         print(_("it does not fit: {missing} too much").format(missing=format_bytes(result.peak_bytes - result.free_bytes)))
+        print(_("try one of: {ways}").format(ways=", ".join(result.ways_to_fit)))
     a_step = format_duration(result.seconds_per_step)
     if result.steps is None:
         time = _("{time} a step").format(time=a_step)

@@ -20,7 +20,7 @@ from afina.recipe.recipe import Recipe, Train
 from afina.stages.prepare import NAME as PREPARE
 from afina.train.dry import TRAINED, Setup, parameters_of
 from afina.train.lanes import most_lanes
-from afina.train.plan import ContextNeeds, Plan, Wishes, longest_context, make_plan, require_fit
+from afina.train.plan import ContextNeeds, Plan, Wishes, longest_context, make_plan, require_fit, ways_to_fit
 from afina.train.saving import Saving
 from afina.train.sizes import Rows, sizes_of
 from afina.train.target import Target, found_target, named_gpu
@@ -65,6 +65,7 @@ class PlanResult:
     longest_row: int
     target: str
     dtype: str
+    ways_to_fit: tuple[str, ...]
 
 
 def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False, steps: int | None = None) -> PlanResult:
@@ -73,6 +74,7 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False, 
     target, chosen = found.target, found.chosen
     trained_bytes = chosen.by_category.get(TRAINED, chosen.by_category.get("adapter", 0))
     made_for = int(setup.config.max_position_embeddings)
+    longest = _context_within(setup, target, made_for)
     return PlanResult(
         fits=found.fits,
         peak_bytes=chosen.needed_bytes,
@@ -80,7 +82,7 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False, 
         by_category=chosen.by_category,
         ram_bytes=chosen.ram_bytes,
         disk_bytes=5 * trained_bytes,
-        max_context_tokens=_context_within(setup, target, made_for),
+        max_context_tokens=longest,
         base_context_tokens=made_for,
         choices=found.choices,
         seconds_per_step=found.seconds_per_step,
@@ -92,6 +94,7 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False, 
         longest_row=rows.longest,
         target=target.name,
         dtype=str(setup.dtype).removeprefix("torch."),
+        ways_to_fit=() if found.fits else tuple(ways_to_fit(found, longest)),
     )
 
 

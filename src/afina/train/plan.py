@@ -292,11 +292,6 @@ def require_fit(plan: Plan, longest_that_fits: int | None = None) -> None:
     if plan.fits:
         return
     lean = plan.chosen
-    help_with = [_("a smaller base")]
-    if lean.by_category.get("weights", 0) > lean.needed_bytes / 2:
-        help_with.insert(0, "--set adapter.quantize=nf4")
-    if longest_that_fits:
-        help_with.insert(0, f"--set train.max_tokens={longest_that_fits}")
     raise ResourceError(
         _("the leanest way needs {needed}, {free} are free on {target}: {missing} too much").format(
             needed=format_bytes(lean.needed_bytes),
@@ -304,5 +299,16 @@ def require_fit(plan: Plan, longest_that_fits: int | None = None) -> None:
             target=plan.target.name,
             missing=format_bytes(lean.needed_bytes - plan.target.free_bytes),
         ),
-        fix=_("try one of: {ways}").format(ways=", ".join(help_with)),
+        fix=_("try one of: {ways}").format(ways=", ".join(ways_to_fit(plan, longest_that_fits))),
     )
+
+
+def ways_to_fit(plan: Plan, longest_that_fits: int | None = None) -> list[str]:
+    """What would help where no rung fits."""
+    lean = plan.chosen
+    help_with = [_("a smaller base")]
+    if lean.by_category.get("weights", 0) > lean.needed_bytes / 2:
+        help_with.insert(0, "--set adapter.quantize=nf4")
+    if longest_that_fits:
+        help_with.insert(0, f"--set train.max_tokens={longest_that_fits}")
+    return help_with
