@@ -45,9 +45,12 @@ def _align_large_tensors() -> None:
 
 
 def _keep_few_kernels() -> None:
-    """oneDNN, which multiplies bfloat16 on a CPU, keeps the kernels that it makes for the latest shapes, of about 400 KB each.
+    """oneDNN, which multiplies bfloat16 on a CPU, keeps the kernels that it makes for the latest shapes, of about 400 KB each;
+    torch keeps another list of them, which holds on to those that oneDNN would let go.
 
-    It keeps 1,024 of them. Every micro-batch has shapes of its own, so no more than those of one are of use; to make them takes a
-    hundredth of what a micro-batch does.
+    Either keeps 1,024 of them. Every micro-batch has shapes of its own, so no more than those of one are of use; to make them
+    takes a hundredth of what a micro-batch does, and to find them in oneDNN's list nothing that can be measured. With both lists
+    short, a training of 135 million parameters takes 1.0 GiB where it took 1.4, and no less time.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KERNELS))
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "1")

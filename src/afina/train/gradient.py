@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from afina.core.allocation import FreedMemory
 from afina.core.errors import QualityError
 from afina.core.translation import _
 from afina.data.pack import Packed, pack
@@ -41,7 +40,6 @@ class Gradient:
     settings: Train
     ranks: Ranks = ALONE
     lanes: Lanes = ONE_LANE
-    freed: FreedMemory = field(default_factory=FreedMemory)
 
     def of_step(self, optimizer: torch.optim.Optimizer, batches: Sequence[Packed], step: int) -> tuple[float, float]:
         """Leaves the gradients of step ``step`` (from 0) in the parameters; its loss a trained token, and the gradients' norm
@@ -75,7 +73,6 @@ class Gradient:
             with self.noise.on(piece.batch):
                 loss = packed_loss(self.model, piece.batch)
             self.scaler.scale(loss / tokens * piece.counts).backward()
-        self.freed.give_back()
         return loss.item()
 
     def _added_in_order(self, pieces: Sequence[Piece], tokens: int) -> Iterator[tuple[Piece, float]]:
@@ -85,7 +82,6 @@ class Gradient:
         def work(piece: Piece) -> tuple[float, Sequence[Tensor | None]]:
             loss = packed_loss(self.model, piece.batch)
             gradients = torch.autograd.grad(loss / tokens, parameters, allow_unused=True)
-            self.freed.give_back()
             return loss.item(), gradients
 
         for piece, (loss, gradients) in zip(pieces, self.lanes.in_order(work, pieces), strict=True):

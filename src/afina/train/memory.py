@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -42,12 +41,7 @@ def held_bytes(device: torch.device) -> int:
     """The memory that the process holds now: on the GPU, else resident in RAM (0 where the system does not tell)."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
-    statm = Path("/proc/self/statm")
-    if not statm.is_file():
-        return 0
-    import resource  # not on Windows
-
-    return int(statm.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    return hardware.resident_bytes()
 
 
 class MemoryWatch:
