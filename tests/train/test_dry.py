@@ -65,7 +65,7 @@ def test_the_peak_is_what_a_real_training_holds() -> None:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_few_chunks_of_the_loss_stand_for_all(method: Literal["lora", "full"], monkeypatch: pytest.MonkeyPatch) -> None:
     setup, batch = setup_of("llama", 2, "cpu", method=method), Batch(400, 200, 300)
-    monkeypatch.setitem(loss.CHUNK_BYTES, "cpu", 4 * 300 * 20)  # 15 chunks
+    monkeypatch.setattr(loss, "CHUNK_BYTES", 4 * 300 * 20)  # 15 chunks
     found = dry_run(setup, batch, Saving())
     monkeypatch.setattr(loss, "DRY_CHUNKS", 100)
     assert dry_run(setup, batch, Saving()) == found

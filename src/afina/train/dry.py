@@ -130,7 +130,7 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
     live = LiveStorages(granule, within, {torch.ops.afina.decoded: "quantization"})
     packed = packed_of(batch)
     fixed_order = setup.multiprocessors if is_repeatable(setup.kind, saving.checkpointing) else 0
-    with FakeTensorMode(), live, _attention(live, setup.kind, fixed_order), _chunks_of(setup.kind):
+    with FakeTensorMode(), live, _attention(live, setup.kind, fixed_order), _tiles_of(setup.kind):
         model, trained = _fake_model(setup, layers, saving, live)
         apply_saving(model, saving, _CountedCopies(live))
         optimizer = _optimizer(setup, trained, live)
@@ -167,7 +167,7 @@ def run_layers(setup: Setup, batch: Batch, saving: Saving, layers: int, look: bo
 def _flops_left_out(setup: Setup, batch: Batch) -> int:
     """Those of the loss's chunks that a dry run does not make: logits, their gradient, and that of a trained output layer."""
     config = setup.config.get_text_config()
-    rows = batch.trained - loss.DRY_CHUNKS * loss.chunk_rows("cpu", config.vocab_size)
+    rows = batch.trained - loss.DRY_CHUNKS * loss.chunk_rows(batch.trained, config.vocab_size, setup.dtype.itemsize)
     products = 3 if setup.adapter.method == "full" else 2
     return products * 2 * int(config.vocab_size * config.hidden_size) * max(0, rows)
 
@@ -404,14 +404,14 @@ def _attention(live: LiveStorages, kind: Kind, fixed_order: int) -> Iterator[Non
 
 
 @contextmanager
-def _chunks_of(kind: Kind) -> Iterator[None]:
-    """Fake tensors lie on the CPU: the loss takes the target's chunks all the same."""
-    before = loss.CHUNK_BYTES["cpu"]
-    loss.CHUNK_BYTES["cpu"] = loss.CHUNK_BYTES[kind]
+def _tiles_of(kind: Kind) -> Iterator[None]:
+    """Fake tensors lie on the CPU: the loss takes the target's tiles all the same."""
+    before = loss.TILE_BYTES["cpu"]
+    loss.TILE_BYTES["cpu"] = loss.TILE_BYTES[kind]
     try:
         yield
     finally:
-        loss.CHUNK_BYTES["cpu"] = before
+        loss.TILE_BYTES["cpu"] = before
 
 
 class _Attention(torch.autograd.Function):

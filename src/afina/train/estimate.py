@@ -29,7 +29,7 @@ FEWEST_TOKENS = MappingProxyType({"cpu": 256, "cuda": 1024})
 
 # Python with torch and transformers, measured; CUDA's own.
 PROGRAM_BYTES = MappingProxyType({"cpu": 480 * MIB, "cuda": CUDA_CONTEXT})
-_LOSS = MappingProxyType({"cpu": 48 * MIB, "cuda": 96 * MIB})  # a chunk of logits in float32 and in 16 bits, see loss.py
+_LOSS = MappingProxyType({"cpu": 36 * MIB, "cuda": 96 * MIB})  # a chunk of logits and a tile in float32, see loss.py
 _QUANTIZED = MappingProxyType({"nf4": 0.53, "int8": 1.02})  # bytes of a weight with its scales
 _FULL_BYTES = 16  # a trained weight in float32, its gradient and two moments
 _ADAPTER_BYTES = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from transformers import PreTrainedModel
 
-# float32 logits held at once: on a CPU about what its last cache holds, on a GPU enough rows to keep it busy (128 of 128,000
-# words); what else is there with them for a moment decides whether an 8B model fits on a card of 8 GiB
-CHUNK_BYTES = {"cpu": 32 * 2**20, "cuda": 64 * 2**20}
+CHUNK_BYTES = 32 * 2**20  # logits held at once, in the type that is computed in: rows enough to keep a processor busy
+# Of these so many in float32, while their gradient is made: on a CPU what stays in its last cache, on a GPU all; what else
+# is there with them for a moment decides whether an 8B model fits on a card of 8 GiB.
+TILE_BYTES = {"cpu": 4 * 2**20, "cuda": 64 * 2**20}
 
 DRY_CHUNKS = 3  # as many are enough for a dry run: one chunk takes what the other does, and long rows have thousands
 
@@ -28,7 +30,11 @@ class Head:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (N, V), float32, of ``hidden`` (N, D)."""
-        logits = (hidden @ self.weight.t()).float()
+        return self.finished(hidden @ self.weight.t())
+
+    def finished(self, product: Tensor) -> Tensor:
+        """The same of ``product``, h Wᵀ; in its place if that is float32."""
+        logits = product.float()
         if self.bias is not None:
             logits += self.bias
         if self.scale != 1:
@@ -57,9 +63,10 @@ def summed_loss(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
     return total
 
 
-def chunk_rows(device: str, words: int) -> int:
-    """How many rows' logits over so many words are held at once."""
-    return max(16, CHUNK_BYTES[device] // (4 * words))
+def chunk_rows(rows: int, words: int, number_bytes: int) -> int:
+    """How many of ``rows`` have their logits over so many words made at once: in chunks of equal size."""
+    most = max(16, CHUNK_BYTES // (number_bytes * words))
+    return math.ceil(rows / max(1, math.ceil(rows / most)))
 
 
 class _SummedCrossEntropy(torch.autograd.Function):
@@ -69,34 +76,39 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, targets: Tensor) -> Tensor:
-        rows = chunk_rows(hidden.device.type, weight.shape[0])
+        count, words = hidden.shape[0], weight.shape[0]
+        rows = chunk_rows(count, words, hidden.element_size())
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        end = min(hidden.shape[0], DRY_CHUNKS * rows) if isinstance(hidden, FakeTensor) else hidden.shape[0]
+        end = min(count, DRY_CHUNKS * rows) if isinstance(hidden, FakeTensor) else count
         for start in range(0, end, rows):
-            part, wanted = hidden[start : start + rows], targets[start : start + rows]
-            logits = head.logits(part)  # (rows, V)
-            steepness = None if head.softcap is None else 1 - (logits / head.softcap) ** 2
-            slope = logits.sub_(logits.amax(1, keepdim=True))  # all in the place of the logits: they are the largest of tensors
-            of_wanted = slope.gather(1, wanted[:, None])
-            sums = slope.exp_().sum(1, keepdim=True)
-            total += (sums.log() - of_wanted).sum()
-            if d_hidden is None:
-                continue
-            slope /= sums  # softmax: d loss / d logits, but for the target's -1
-            slope[torch.arange(len(wanted), device=slope.device), wanted] -= 1
-            if steepness is not None:
-                slope *= steepness
-            if head.scale != 1:
-                slope *= head.scale
-            if d_bias is not None:
-                d_bias += slope.sum(0)
-            slope = slope.to(weight.dtype)
-            d_hidden[start : start + rows] = slope @ weight
+            part = hidden[start : start + rows]
+            product = part @ weight.t()
+            tile_rows = max(1, TILE_BYTES[hidden.device.type] // (4 * words))
+            for tile, wanted in zip(product.split(tile_rows), targets[start : start + rows].split(tile_rows), strict=True):
+                logits = head.finished(tile)  # (rows, V)
+                steepness = None if head.softcap is None else 1 - (logits / head.softcap) ** 2
+                slope = logits.sub_(logits.amax(1, keepdim=True))  # all in the place of the logits: they are large
+                of_wanted = slope.gather(1, wanted[:, None])
+                sums = slope.exp_().sum(1, keepdim=True)
+                total += (sums.log() - of_wanted).sum()
+                if d_hidden is None:
+                    continue
+                slope /= sums  # softmax: d loss / d logits, but for the target's -1
+                slope[torch.arange(len(wanted), device=slope.device), wanted] -= 1
+                if steepness is not None:
+                    slope *= steepness
+                if head.scale != 1:
+                    slope *= head.scale
+                if d_bias is not None:
+                    d_bias += slope.sum(0)
+                tile.copy_(slope)
+            if d_hidden is not None:
+                d_hidden[start : start + rows] = product @ weight
             if d_weight is not None:
-                d_weight += slope.t() @ part
+                d_weight += product.t() @ part
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
         ctx.dtype = weight.dtype
         return total
