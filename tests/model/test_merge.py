@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from afina.core.errors import DataError
+from afina.model import nf4
 from afina.model.adapter import load_adapter
 from afina.model.merge import MergedWeights
 from afina.model.weights import Checkpoint
@@ -142,3 +143,15 @@ def test_a_merged_folder_read_again_by_a_fresh_process_is_base_and_adapter(setti
         bare = adapted(torch.arange(3, 40)[None]).logits.numpy()
     np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-4)
     assert np.abs(got - bare).max() > 0.1
+
+
+@pytest.mark.parametrize("shape", [(70, 24), (130, 128), (3, 5)])
+def test_weights_in_nf4_are_read_in_pieces_as_they_are_whole(shape: tuple[int, int], tmp_path: Path) -> None:
+    """Rows that end in the middle of a block, and a last block that is not full."""
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(4)).bfloat16()
+    save_file({"w": weight}, tmp_path / "model.safetensors")
+    wanted = nf4.decode(nf4.encode(weight), shape, torch.float32).numpy()
+    merged = MergedWeights(Checkpoint(tmp_path), None, ["w"])
+    assert np.array_equal(merged.read("w"), wanted)
+    for start, stop in ((0, 1), (1, 2), (1, shape[0]), (2, None), (0, 10_000)):
+        assert np.array_equal(merged.read("w", start, stop), wanted[start:stop])

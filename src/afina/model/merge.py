@@ -6,8 +6,9 @@ DoRA: each row of that is given the length m (out,)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,11 @@ from afina.core.errors import DataError
 from afina.core.translation import _
 from afina.model.adapter import AdapterFiles, load_adapter
 from afina.model.weights import Checkpoint, Float32
+
+if TYPE_CHECKING:  # torch is needed for NF4 only, and takes a second to load
+    from torch import Tensor
+
+    from afina.model.nf4 import NF4
 
 
 class MergedWeights:
@@ -26,9 +32,7 @@ class MergedWeights:
 
     def __init__(self, checkpoint: Checkpoint, adapter_folder: Path | None = None, rounded: Iterable[str] = ()) -> None:
         self.rounded = frozenset(rounded)
-        self._decoded: tuple[str, Float32] | None = (
-            None  # the last one that was rounded, whole: its pieces come one after another
-        )
+        self._encoded: tuple[str, NF4] | None = None  # the last one of them, whole: its pieces come one after another
         self._base = checkpoint
         self._adapter: AdapterFiles | None = None
         if adapter_folder is not None:
@@ -57,7 +61,7 @@ class MergedWeights:
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Float32:
         """Rows ``start`` to ``stop`` of the merged tensor as float32."""
-        rows = self._through_nf4(name)[start:stop].copy() if name in self.rounded else self._base.read(name, start, stop)
+        rows = self._through_nf4(name, start, stop) if name in self.rounded else self._base.read(name, start, stop)
         if self._adapter is None or name not in self._adapter.pairs:
             return rows
         a_name, b_name = self._adapter.pairs[name]
@@ -68,13 +72,28 @@ class MergedWeights:
             rows *= (lengths / np.linalg.norm(rows, axis=1))[:, None]
         return rows
 
-    def _through_nf4(self, name: str) -> Float32:
-        """The whole tensor as NF4 keeps it; its scales of scales reach over rows."""
-        if self._decoded is None or self._decoded[0] != name:
-            from afina.model.nf4 import rounded  # only here is torch needed, and it takes a second to load
+    def _through_nf4(self, name: str, start: int, stop: int | None) -> Float32:
+        """Rows of the tensor as NF4 keeps it. Its scales of scales reach over rows, so that it is encoded whole."""
+        import torch
 
-            self._decoded = name, rounded(self._base.read(name))
-        return self._decoded[1]
+        from afina.model import nf4
+
+        rows, columns = self.shape(name)
+        if self._encoded is None or self._encoded[0] != name:
+            self._encoded = None  # not two at once
+            self._encoded = name, nf4.encode_stretches(self._stretches(name), rows * columns, torch.device("cpu"))
+        last = rows if stop is None else min(stop, rows)
+        values: Float32 = nf4.decode_stretch(self._encoded[1], start * columns, last * columns).numpy()
+        return values.reshape(-1, columns)
+
+    def _stretches(self, name: str) -> Iterator[Tensor]:
+        """The base's tensor in whole blocks of NF4: as many rows at a time as a block has numbers, however long they are."""
+        import torch
+
+        from afina.model.nf4 import BLOCK
+
+        for start in range(0, self.shape(name)[0], BLOCK):
+            yield torch.from_numpy(self._base.read(name, start, start + BLOCK)).view(-1)
 
     def _require_fit(self, adapter: AdapterFiles) -> None:
         known = set(self.names())

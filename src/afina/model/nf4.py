@@ -9,14 +9,13 @@ About 4.13 bits a weight. In plain torch, and so on every device and on fake ten
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
@@ -60,12 +59,20 @@ def require_nf4(device: torch.device) -> None:
 def encode(weight: Tensor) -> NF4:
     """The NF4 form of ``weight``, of any shape; the last block is filled up with zeros."""
     flat = weight.detach().reshape(-1)
-    if isinstance(flat, FakeTensor):
-        return _room(flat)
-    device = weight.device
+    return _room(flat) if isinstance(flat, FakeTensor) else encode_stretches(flat.split(_AT_ONCE), len(flat), flat.device)
+
+
+def encode_stretches(stretches: Iterable[Tensor], count: int, device: torch.device) -> NF4:
+    """The same of ``count`` weights that come as stretches (N,) one after the other, each but the last one of whole blocks."""
     levels = torch.tensor(_LEVELS, device=device)
-    parts = [_encode_blocks(flat[start : start + _AT_ONCE], levels) for start in range(0, len(flat), _AT_ONCE)]
-    codes, scales = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    scales = torch.empty(-(-count // BLOCK), dtype=torch.float32, device=device)
+    codes = torch.empty(len(scales) * BLOCK // 2, dtype=torch.uint8, device=device)
+    at = 0
+    for stretch in stretches:
+        of_codes, of_scales = _encode_blocks(stretch, levels)
+        scales[at : at + len(of_scales)] = of_scales
+        codes[at * BLOCK // 2 :][: len(of_codes)] = of_codes
+        at += len(of_scales)
     mean = scales.mean()
     scale_codes, scale_scales = _encode_scales(scales - mean)
     pairs = torch.stack([levels.repeat_interleave(16), levels.repeat(16)], 1)  # (256, 2)
@@ -98,10 +105,17 @@ def decode(weight: NF4, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """The dense weight (out, in) that ``weight`` stands for, computed in float32 and rounded once."""
     if weight.codes.is_cuda:
         return _decode_by_kernels(weight, shape, dtype)
-    scales = _decode_scales(weight)
-    values = weight.pairs.index_select(0, weight.codes.int()).view(torch.float32).view(-1, BLOCK)
+    return decode_stretch(weight, 0, shape[0] * shape[1]).view(shape).to(dtype)
+
+
+def decode_stretch(weight: NF4, start: int, stop: int) -> Tensor:
+    """Numbers ``start`` to ``stop`` of the weight that ``weight`` stands for, row after row, as float32 (N,)."""
+    first, last = start // BLOCK, -(-stop // BLOCK)
+    scales = _decode_scales(weight)[first:last]
+    codes = weight.codes[first * BLOCK // 2 : last * BLOCK // 2]
+    values = weight.pairs.index_select(0, codes.int()).view(torch.float32).view(-1, BLOCK)
     values.mul_(scales[:, None])
-    return values.view(-1)[: shape[0] * shape[1]].view(shape).to(dtype)
+    return values.view(-1)[start - first * BLOCK : stop - first * BLOCK]
 
 
 def _decode_by_kernels(weight: NF4, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
@@ -111,12 +125,6 @@ def _decode_by_kernels(weight: NF4, shape: tuple[int, int], dtype: torch.dtype) 
     scales = kernels.dequantize_blockwise(weight.scale_codes, weight.scale_scales, weight.levels, SCALE_BLOCK, torch.float32)
     dense: Tensor = kernels.dequantize_4bit(weight.codes, scales.add_(weight.scale_mean), BLOCK, "nf4", shape, dtype)
     return dense
-
-
-def rounded(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``weight`` (out, in) as NF4 keeps it."""
-    values: NDArray[np.float32] = decode(encode(torch.from_numpy(weight)), weight.shape, torch.float32).numpy()
-    return values
 
 
 def _encode_scales(centred: Tensor) -> tuple[Tensor, Tensor]:
