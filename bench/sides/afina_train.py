@@ -81,7 +81,7 @@ def main() -> None:
         sum(len(row.ids) for row in rows) // len(rows) * asked["rows_per_step"],
     )
     if micro_tokens == "auto":  # what a plan comes to where there is room
-        micro_tokens = most_tokens("cpu", base.config["hidden_size"]) // count
+        micro_tokens = most_tokens("cpu", base.config["hidden_size"])
     torch.set_num_threads(choose_threads(base.config, usual_tokens(rows, train, micro_tokens)))
     lanes = Lanes(count, min(torch.get_num_threads(), threads // count))
     saving = Saving("none" if train.checkpointing == "auto" else train.checkpointing, asked.get("mlp_tile"))

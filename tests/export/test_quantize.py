@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from afina.core.errors import DataError, ResourceError
 from afina.data.template import choose_template
 from afina.data.tokenizer import Tokenizer
 from afina.export import encode, kernels
 from afina.export.check import check_numbers
-from afina.export.encode import Encoders, Piece, encoders, pieces_of
+from afina.export.encode import Encoders, Piece, encoders, pieces_of, process_bytes
 from afina.export.gguf import FilePlan, write_gguf
 from afina.export.kernels import quantize
 from afina.export.mix import ModelFacts, type_of
@@ -128,6 +131,21 @@ def test_models_of_80_layers_get_better_values_as_in_llama_cpp(tmp_path: Path) -
         theirs = gguf.GGUFReader(llama_quantize(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", kind))
         plan = written(tmp_path / "ours.gguf", base, kind)
         assert [tensor.type for tensor in plan.tensors] == [tensor.tensor_type for tensor in theirs.tensors]
+
+
+@pytest.mark.parametrize("rounded", [(), ("w",)], ids=["as it is", "through NF4"])
+def test_a_process_takes_the_memory_that_is_planned(rounded: tuple[str, ...], tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("VmHWM is Linux's")
+    shape = (8192, 1024)
+    save_file({"w": torch.ones(shape, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
+    with Encoders(MergedWeights(Checkpoint(tmp_path), None, rounded), {}, 1) as encoders_:
+        for _bytes in encoders_.encoded(pieces_of(TensorPlan("w", "w", shape), gguf.GGMLQuantizationType.Q8_0)):
+            pass
+        status = Path(f"/proc/{encoders_._children[0]._process.pid}/status").read_text(encoding="ascii")
+    highest = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    planned = process_bytes(8192 * 1024 if rounded else 0)
+    assert 0.6 * planned < highest < 1.1 * planned
 
 
 def test_several_processes_give_the_bytes_of_one(tmp_path: Path) -> None:

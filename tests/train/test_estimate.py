@@ -83,7 +83,7 @@ def test_of_another_kind_of_model_nothing_is_estimated() -> None:
     assert decoder_of({"text_config": read_config(TINY / "config.json")}) == sizes("tiny")
 
 
-@pytest.mark.parametrize(("width", "tokens"), [(64, 4096), (256, 2048), (384, 1024), (576, 1024), (4096, 1024)])
+@pytest.mark.parametrize(("width", "tokens"), [(64, 4096), (256, 2048), (320, 1536), (576, 1024), (4096, 1024)])
 def test_narrow_models_get_more_tokens_at_once_on_a_cpu(width: int, tokens: int) -> None:
     assert most_tokens("cpu", width) == tokens
     assert most_tokens("cuda", width) == 16384

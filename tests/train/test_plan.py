@@ -53,7 +53,7 @@ def test_micro_batches_side_by_side_are_given_up_first_where_memory_is_short() -
     here = replace(card(GIB), kind="cpu", fixed={"program": 0})
     beside = make_plan(setup, here, ROWS, Wishes(lanes=2))
     alone = make_plan(setup, here, ROWS, Wishes())
-    assert (beside.choices["lanes"], beside.choices["micro_tokens"]) == (2, 2048)
+    assert (beside.choices["lanes"], beside.choices["micro_tokens"]) == (2, 4096)
     needs, least = beside.chosen.by_category, alone.chosen.by_category
     assert needs["gradients"] == 3 * needs["adapter"]  # the step's, and those of each lane
     assert needs["weights"] == least["weights"]
@@ -61,6 +61,17 @@ def test_micro_batches_side_by_side_are_given_up_first_where_memory_is_short() -
     short = make_plan(setup, replace(here, free_bytes=beside.chosen.needed_bytes - 1), ROWS, Wishes(lanes=2))
     assert [rung.lanes for rung in short.ladder] == [2, 1]
     assert short.chosen.needed_bytes == alone.chosen.needed_bytes
+
+
+def test_smaller_micro_batches_side_by_side_come_before_one_at_a_time() -> None:
+    setup = setup_of("llama", 2, "cpu")
+    here = replace(card(GIB), kind="cpu", fixed={"program": 0})
+    rows = Rows(longest=100, step=16_000, trained_share=0.5)
+    most = make_plan(setup, here, rows, Wishes(lanes=2)).chosen.needed_bytes
+    short = make_plan(setup, replace(here, free_bytes=most - 1), rows, Wishes(lanes=2))
+    assert [(rung.lanes, rung.micro_tokens) for rung in short.ladder] == [(2, 4096), (2, 2048)]
+    none = make_plan(setup, replace(here, free_bytes=1), rows, Wishes(lanes=2))
+    assert [(rung.lanes, rung.micro_tokens) for rung in none.ladder][:3] == [(2, 4096), (2, 2048), (1, 4096)]
 
 
 def test_each_of_several_micro_batches_has_its_part_of_a_step() -> None:

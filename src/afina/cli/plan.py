@@ -100,6 +100,7 @@ def _print(result: PlanResult) -> None:
             steps=grouped(result.steps), time=a_step, all=format_duration(result.steps * result.seconds_per_step)
         )
     print(_("{time}; {disk} on disk").format(time=time, disk=format_bytes(result.disk_bytes)))
+    print(_("merging and rounding afterwards: {size} of RAM for each process").format(size=format_bytes(result.merge_bytes)))
     print(
         _("longest row {longest}, at most {most} tokens fit (the base was made for {base})").format(
             longest=grouped(result.longest_row),
@@ -122,7 +123,8 @@ def _step_words(step: Step) -> str:
         at_once = _("{lanes} × {count} tokens side by side").format(lanes=step.lanes, count=step.micro_tokens)
     words = f"{at_once}, {ways[step.checkpointing]}{tile}"
     verdict = _("fits") if step.fits else _("too much")
-    return f"{format_bytes(step.needed_bytes):>10}  {step.extra:+4.0%} {_('arithmetic')}  {verdict:<9} {words}"
+    extra = round(step.extra, 2) + 0.0  # no -0 %
+    return f"{format_bytes(step.needed_bytes):>10}  {extra:+4.0%} {_('arithmetic')}  {verdict:<9} {words}"
 
 
 def _category(name: str) -> str:

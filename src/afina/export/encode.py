@@ -28,7 +28,7 @@ from afina.core.child import Child, result_of, serve
 from afina.core.errors import DataError, ResourceError
 from afina.core.hardware import memory, processor
 from afina.core.translation import _
-from afina.core.units import GIB
+from afina.core.units import GIB, MIB
 from afina.export.kernels import COMPILED, IN_NUMPY, native_kernel, quantize
 from afina.export.tensor import TensorPlan
 from afina.model.merge import MergedWeights
@@ -38,6 +38,8 @@ LARGEST_F16 = 65504.0
 _CODE = "from afina.export.encode import work; work()"
 _MOST = 8  # beyond that the disk is the slowest
 _NEEDS_BYTES = GIB // 2  # of free memory, a child
+# A child, measured: Python and a piece; with torch, and what it needs to encode a piece as NF4; a weight of the tensor in NF4.
+_PIECE_BYTES, _TORCH_BYTES, _NF4_BYTES = 96 * MIB, 352 * MIB, 0.53
 _ALONE_VALUES = 1 << 24  # numbers that one process rounds in less time than another one takes to start
 _COMPILE_VALUES = 1 << 26  # a process, above which compiled kernels save more time than they take to be compiled
 _COMPILE_SLOW_VALUES = 1 << 23  # the same for a type with which llama.cpp takes five times as long
@@ -181,6 +183,13 @@ class Encoders:
         if error:
             raise DataError(**json.loads(error))
         return answer
+
+
+def process_bytes(largest_in_nf4: int = 0) -> int:
+    """The RAM of one of the processes that merge and round; ``largest_in_nf4``: numbers of the largest tensor that goes through
+    NF4.
+    """
+    return _PIECE_BYTES if not largest_in_nf4 else _TORCH_BYTES + round(_NF4_BYTES * largest_in_nf4)
 
 
 def encoders(

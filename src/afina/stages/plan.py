@@ -13,12 +13,13 @@ from afina.core.run import RunFolder
 from afina.data.pack import planned_steps
 from afina.data.render import Row
 from afina.data.store import load_rows
+from afina.export.encode import process_bytes
 from afina.model.base import shape_names
 from afina.model.load import choose_device, choose_dtype
 from afina.model.shape import read_shape
 from afina.recipe.recipe import Recipe, Train
 from afina.stages.prepare import NAME as PREPARE
-from afina.train.dry import TRAINED, Setup, parameters_of
+from afina.train.dry import TRAINED, Setup, largest_linear, parameters_of
 from afina.train.lanes import most_lanes
 from afina.train.plan import ContextNeeds, Plan, Wishes, longest_context, make_plan, require_fit, ways_to_fit
 from afina.train.saving import Saving
@@ -44,7 +45,8 @@ class Step:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """``peak_bytes`` is what the chosen way needs on the device, of ``free_bytes``; ``ram_bytes`` what it moves to RAM.
+    """``peak_bytes`` is what the chosen way needs on the device, of ``free_bytes``; ``ram_bytes`` what it moves to RAM;
+    ``merge_bytes`` the RAM of each process that merges and rounds afterwards.
 
     ``max_context_tokens``: the longest single row that fits in the leanest way, at most the ``base_context_tokens`` that the base
     was made for. ``steps``: of the whole training; None where no rows are known.
@@ -55,6 +57,7 @@ class PlanResult:
     free_bytes: int
     by_category: Mapping[str, int]
     ram_bytes: int
+    merge_bytes: int
     disk_bytes: int
     max_context_tokens: int
     base_context_tokens: int
@@ -81,6 +84,7 @@ def plan(recipe: Recipe, rows: Rows, gpu: str | None = None, cpu: bool = False, 
         free_bytes=target.free_bytes,
         by_category=chosen.by_category,
         ram_bytes=chosen.ram_bytes,
+        merge_bytes=process_bytes(largest_linear(setup.config) if recipe.adapter.quantize == "nf4" else 0),
         disk_bytes=5 * trained_bytes,
         max_context_tokens=longest,
         base_context_tokens=made_for,

@@ -326,6 +326,15 @@ def parameters_of(config: PreTrainedConfig) -> int:
         return sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
 
 
+def largest_linear(config: PreTrainedConfig) -> int:
+    """How many weights the largest of the linear layers has, but for the output layer."""
+    with FakeTensorMode():
+        model = AutoModelForCausalLM.from_config(config)
+        head = model.get_output_embeddings()
+        layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+        return max(layer.weight.numel() for layer in layers)
+
+
 def _as_gradient(live: LiveStorages, leaf: Tensor) -> None:
     if leaf.grad is not None:
         live.assign(leaf.grad, "gradients")

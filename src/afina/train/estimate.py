@@ -25,6 +25,7 @@ ALLOCATOR = MappingProxyType({"cpu": 0.24, "cuda": 0.03})
 # Tokens of a micro-batch: more gain nothing, fewer cost speed.
 _MOST_TOKENS = MappingProxyType({"cpu": (1024, 4096), "cuda": (16384, 16384)})  # of wide models, and of narrow ones
 _MOST_NUMBERS = 2**19  # tokens by width, of a narrow one: 256 wide, 2,048 tokens at once are trained 13 % faster than 1,024
+_EVEN = 256  # a number of tokens is a multiple of it
 FEWEST_TOKENS = MappingProxyType({"cpu": 256, "cuda": 1024})
 
 # Python with torch and transformers, measured; CUDA's own.
@@ -95,7 +96,7 @@ def decoder_of(config: Mapping[str, Any]) -> Decoder | None:
 def most_tokens(kind: Kind, width: int) -> int:
     """Of a micro-batch, for a model in which a token is ``width`` numbers."""
     wide, narrow = _MOST_TOKENS[kind]
-    return min(narrow, max(wide, _MOST_NUMBERS // width // wide * wide))
+    return min(narrow, max(wide, _MOST_NUMBERS // width // _EVEN * _EVEN))
 
 
 def estimate(decoder: Decoder, adapter: Adapter, train: Train, rows: Rows, kind: Kind) -> Estimate:
