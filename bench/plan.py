@@ -373,7 +373,7 @@ def compare_on_cpu() -> None:
         one = dry_run(setup_of(case), batch_of(case), Saving(case.checkpointing), look=False)
         alive = side_by_side(one, case.lanes).worst.peak
         seconds = time.perf_counter() - start
-        predicted = round(alive * (1 + allocator_share("cpu", case.lanes)))
+        predicted = round(alive * (1 + allocator_share("cpu", Saving(case.checkpointing), case.lanes)))
         resident, given_back = measured_apart(number, ONE_THREAD), measured_apart(number, ONE_THREAD | GIVEN_BACK)
         row = {
             **asdict(case),

@@ -29,7 +29,9 @@ _PROBES = (8192, 32768)  # tokens: where a longest context is looked for first
 # Seconds in which Python hands a GPU one decoder layer's kernels, forward and backward: measured with NF4 on an H100's host,
 # where micro-batches of 2,048 and 4,096 tokens took the same time (bench/results/plan-cuda.json). A slower GPU never notices.
 LAUNCH_S = 0.0134
-_LANES_KEEP = 0.3  # as ALLOCATOR, of several lanes: each thread keeps some for itself; measured, see bench/results/plan.json
+# As ALLOCATOR, measured too (bench/results/plan.json): with several lanes each thread keeps some for itself; where layers are
+# computed again the tensors are fewer and come and go more often.
+_LANES_KEEP, _AGAIN_KEEPS = 0.32, 0.35
 _OF_EACH_LANE = frozenset({"activations", "loss", "quantization"})
 
 
@@ -201,16 +203,18 @@ def _rung(
     dry = side_by_side(dry_run(setup, batch, saving, look=False), lanes)
     worst = dry.worst
     by_category = {name: size for name, size in worst.by_category.items() if size and name != RAM}
-    by_category |= {"allocator": round(allocator_share(target.kind, lanes) * worst.peak), **target.fixed}
+    by_category |= {"allocator": round(allocator_share(target.kind, saving, lanes) * worst.peak), **target.fixed}
     needed = sum(by_category.values())
     flops = dry.flops // batch.tokens
     extra = flops / fastest.flops_a_token - 1 if fastest else 0.0
     return Rung(micro_tokens, saving, needed, by_category, dry.ram, flops, extra, needed <= target.free_bytes, lanes)
 
 
-def allocator_share(kind: Kind, lanes: int) -> float:
+def allocator_share(kind: Kind, saving: Saving, lanes: int) -> float:
     """What the allocator keeps beside the tensors, as a share of them."""
-    return ALLOCATOR[kind] if lanes == 1 else _LANES_KEEP
+    if lanes > 1:
+        return _LANES_KEEP
+    return _AGAIN_KEEPS if kind == "cpu" and saving.checkpointing == "full" else ALLOCATOR[kind]
 
 
 def side_by_side(dry: Dry, lanes: int) -> Dry:
