@@ -100,6 +100,15 @@ def test_a_training_of_all_weights_is_planned_too(capsys: pytest.CaptureFixture[
     assert found["by_category"]["optimizer"] >= 2 * trained
 
 
+def test_merging_is_planned_too_with_more_where_weights_go_through_nf4(capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for quantize in ("none", "nf4"):
+        command = ["plan", "--base", "tiny", "--tokens", "64", "--gpu", "8GiB", "--set", f"adapter.quantize={quantize}"]
+        assert cli.main([*command, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["merge_bytes"])
+    assert 0 < found[0] < found[1]
+
+
 def test_what_does_not_fit_ends_with_4_and_says_what_would_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_model(tmp_path / "base")
     assert cli.main(["plan", "--base", str(folder), "--gpu", "601MiB", "--tokens", "64"]) == 4

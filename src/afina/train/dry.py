@@ -327,12 +327,12 @@ def parameters_of(config: PreTrainedConfig) -> int:
 
 
 def largest_linear(config: PreTrainedConfig) -> int:
-    """How many weights the largest of the linear layers has, but for the output layer."""
+    """How many weights the largest of the linear layers has, but for the output layer; 0 where there are none."""
     with FakeTensorMode():
         model = AutoModelForCausalLM.from_config(config)
         head = model.get_output_embeddings()
         layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
-        return max(layer.weight.numel() for layer in layers)
+        return max((layer.weight.numel() for layer in layers), default=0)
 
 
 def _as_gradient(live: LiveStorages, leaf: Tensor) -> None:

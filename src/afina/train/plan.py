@@ -137,10 +137,10 @@ def _ways(
     lanes = wishes.lanes
     while lanes > 1:
         size = wishes.micro_tokens or most
-        yield size, _wished(target, size, wishes)[0], lanes
-        while wishes.micro_tokens is None and size // 2 >= max(FEWEST_TOKENS[target.kind], most // lanes):
-            size //= 2
+        fewest = wishes.micro_tokens or max(FEWEST_TOKENS[target.kind], most // lanes)
+        while size >= fewest:
             yield size, _wished(target, size, wishes)[0], lanes
+            size //= 2
         lanes //= 2
     yield from ((size, saving, 1) for size, saving in _ways_alone(target, rows, wishes, most, busy_from))
 
