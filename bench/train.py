@@ -31,7 +31,6 @@ import torch  # noqa: E402
 from afina.core.files import write_json  # noqa: E402
 from afina.core.hardware import gpus, memory, processor  # noqa: E402
 from afina.core.run import versions  # noqa: E402
-from afina.train.plan import mlp_tile  # noqa: E402
 from bench.sides import environments  # noqa: E402
 from bench.sides.contest import (  # noqa: E402
     FEWEST_QUIET,
@@ -104,17 +103,15 @@ def has_native_bfloat16() -> bool:
 
 
 def ours_on_cuda(longest: int) -> list[Side]:
-    """As a training on a card of 24 GiB would choose; the same compiled; layers computed again, four chats at once; and chat by
-    chat in the least memory, the layers' inputs kept in RAM and the MLP in tiles.
+    """As a training on a card of 24 GiB would choose; layers computed again, four chats at once; and chat by chat with inputs of
+    layers kept in RAM, about the memory that Unsloth takes.
     """
     again = {"checkpointing": "full", "micro_tokens": 4 * longest}
     least = {"checkpointing": "offload", "micro_tokens": longest}
-    compiled = {"prepare": {"compiled": True}}
     return [
         Side(AFINA, "afina_train.py", {"train": {}, "card": "24GiB"}),
-        Side(COMPILED, "afina_train.py", {"train": {}, "card": "24GiB", "levers": compiled}),
         Side(f"{AFINA}, layers again", "afina_train.py", {"train": again}),
-        Side(LEANEST, "afina_train.py", {"train": least, "mlp_tile": mlp_tile(longest)}),
+        Side(LEANEST, "afina_train.py", {"train": least}),
     ]
 
 
@@ -179,14 +176,14 @@ def everyone_on_cuda(work: Workload) -> list[Side]:
 
 
 def peers_on_cuda(rows_per_step: int) -> list[Side]:
-    """TRL, TRL with Liger's kernels, Unsloth and torchtune, one chat at a time."""
+    """Unsloth, TRL, TRL with Liger's kernels and torchtune, one chat at a time."""
     alone = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": rows_per_step}
     trl = {"config": alone, "compute": "bfloat16"}
     liger = {"config": {**alone, "use_liger_kernel": True}, "compute": "bfloat16"}
     return [
+        Side("Unsloth", "unsloth_train.py", {"config": alone}, environments.UNSLOTH, "bfloat16"),
         Side(TRL_DEFAULT, "trl_train.py", trl, environments.TRL, "bfloat16"),
         Side("TRL, Liger", "trl_train.py", liger, environments.LIGER, "bfloat16"),
-        Side("Unsloth", "unsloth_train.py", {"config": alone}, environments.UNSLOTH, "bfloat16"),
         Side("torchtune", "torchtune_train.py", {}, environments.TORCHTUNE, "bfloat16"),
     ]
 

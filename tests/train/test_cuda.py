@@ -12,6 +12,7 @@ from typing import Any, Literal
 import bitsandbytes.functional
 import pytest
 import torch
+from torch.nn import functional as F
 
 from afina.core.events import Metric
 from afina.data.pack import pack
@@ -20,6 +21,7 @@ from afina.model.base import resolve_base
 from afina.model.load import load_model
 from afina.model.lora import add_lora, trained_parameters
 from afina.recipe.recipe import Adapter
+from afina.train.loss import Head, chunk_rows, summed_loss
 from afina.train.repeatable import repeatable
 from afina.train.saving import Saving, apply_saving
 from afina.train.step import packed_loss, prepare
@@ -135,6 +137,24 @@ def test_the_same_gradient_each_time_bit_for_bit(family: str, tmp_path: Path) ->
     for loss, gradients in found[1:]:
         assert loss == found[0][0]
         assert all(torch.equal(gradients[name], found[0][1][name]) for name in gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_loss_of_many_chunks_and_tiles_is_torch_s(dtype: torch.dtype) -> None:
+    rows, width, words = 300, 64, 128_256
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = (torch.randn(shape, generator=generator).to(CUDA, dtype) for shape in ((rows, width), (words, width)))
+    targets = torch.randint(words, (rows,), generator=generator).to(CUDA)
+    assert chunk_rows(rows, words, dtype.itemsize) < rows
+    with repeatable(CUDA):
+        found = summed_loss(hidden.requires_grad_(), Head(weight), targets)
+        (gradient,) = torch.autograd.grad(found, [hidden])
+    exact = hidden.detach().double().requires_grad_()
+    wanted = F.cross_entropy(exact @ weight.double().t(), targets, reduction="sum")
+    (true,) = torch.autograd.grad(wanted, [exact])
+    rounding = 2**-6 if dtype == torch.bfloat16 else 1e-5
+    assert found.item() == pytest.approx(wanted.item(), rel=rounding)
+    assert (gradient - true).norm() < rounding * true.norm()
 
 
 def test_nf4_is_the_cpu_s_and_bitsandbytes_own() -> None:

@@ -128,7 +128,7 @@ class _Updated(torch.autograd.Function):
         low = inner @ a.to(x.dtype).t()  # (N, R)
         weight = dense_weight(kind, shape, parts, x)
         y = _rows(x) @ weight.t() if bias is None else torch.addmm(bias, _rows(x), weight.t())  # (N, out)
-        y.addmm_(low, (b * scale).to(x.dtype).t())
+        y.addmm_(low, b.to(x.dtype).t(), alpha=scale)
         ctx.scale, ctx.kind, ctx.shape, ctx.has_dropped = scale, kind, shape, dropped is not None
         ctx.save_for_backward(inner, low, a, b, *parts)
         return y.view(*x.shape[:-1], shape[0])
@@ -138,22 +138,29 @@ class _Updated(torch.autograd.Function):
         inner, low, a, b, *parts = ctx.saved_tensors
         needs_x, needs_dropped, needs_a, needs_b = ctx.needs_input_grad[:4]
         dy = _rows(grads[0])  # (N, out)
-        dlow = dy @ (b * ctx.scale).to(dy.dtype)  # (N, R)
-        da = (dlow.t() @ inner).float() if needs_a else None
-        db = (dy.t() @ low).float() * ctx.scale if needs_b else None
+        dlow = dy @ b.to(dy.dtype)  # (N, R), without the scale
+        da = _wide_product(dlow.t(), inner).mul_(ctx.scale) if needs_a else None
+        db = _wide_product(dy.t(), low).mul_(ctx.scale) if needs_b else None
         dx = ddropped = None
         if needs_x:
             dx = dy @ dense_weight(ctx.kind, ctx.shape, parts, dy)  # (N, in)
             if not ctx.has_dropped:
-                dx.addmm_(dlow, a.to(dy.dtype))
+                dx.addmm_(dlow, a.to(dy.dtype), alpha=ctx.scale)
             dx = dx.view(*grads[0].shape[:-1], ctx.shape[1])
         if needs_dropped:
-            ddropped = (dlow @ a.to(dy.dtype)).view(*grads[0].shape[:-1], ctx.shape[1])
+            ddropped = (dlow @ a.to(dy.dtype)).mul_(ctx.scale).view(*grads[0].shape[:-1], ctx.shape[1])
         return dx, ddropped, da, db, None, None, None, None, *(None for _part in parts)
 
 
 def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
+
+
+def _wide_product(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right`` in float32."""
+    if left.is_cuda and left.dtype.itemsize < 4:
+        return torch.mm(left, right, out_dtype=torch.float32)  # there the sums are, and need not be rounded first
+    return (left @ right).float()
 
 
 def add_lora(model: PreTrainedModel, adapter: Adapter, seed: int) -> None:

@@ -32,6 +32,7 @@ from afina.train.attention import Layout
 from afina.train.checkpoint import State, taken_apart
 from afina.train.last_layer import prune_last_layer
 from afina.train.muon import Muon
+from afina.train.norms import join_norms
 from afina.train.optimize import build_scaler
 from afina.train.repeatable import flash_parts, is_repeatable
 from afina.train.saving import Saving, apply_saving
@@ -250,6 +251,7 @@ def _fake_model(setup: Setup, layers: int, saving: Saving, live: LiveStorages) -
         for parameter in trained:
             parameter.requires_grad_(True)
             parameter.register_post_accumulate_grad_hook(lambda leaf: _as_gradient(live, leaf))
+    join_norms(model)
     prune_last_layer(decoder_layers(model)[-1])
     model.train()
     return model, trained

@@ -24,6 +24,7 @@ from afina.train.attention import Layout, documents_of
 from afina.train.lanes import ONE_LANE, Lanes
 from afina.train.last_layer import prune_last_layer, used_places
 from afina.train.loss import head_of, summed_loss
+from afina.train.norms import join_norms
 from afina.train.ranks import ALONE, Piece, Ranks
 
 
@@ -37,6 +38,8 @@ def prepare(model: PreTrainedModel, *, prune: bool = True, compiled: bool = Fals
     """
     own = attention_name(model)
     wanted = _tried_alone(model)
+    if not compiled:  # a compiler joins all of a layer's small operations
+        join_norms(model)
     attention.register()
     difference = _unknown_mask(model)
     try:
@@ -60,7 +63,7 @@ def prepare(model: PreTrainedModel, *, prune: bool = True, compiled: bool = Fals
             hook.remove()
             remarks = [_("the last layer is computed whole: {reason}").format(reason=difference)]
     for layer in layers[:-1] if compiled else []:  # the last one is left half-way, which a compiled layer cannot be
-        layer.compile(dynamic=True)
+        layer.forward = torch.compile(layer.forward, dynamic=True)  # and not the whole call: checkpointing may go around it
     return remarks
 
 
