@@ -22,11 +22,11 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from afina.data.pack import Packed
-from afina.train.padded import PaddedAttention, Padding, padding_of
+from afina.train.padded import EVEN, PaddedAttention, Padding, WeightedAttention, padding_of
 
 NAME = "afina_packed"
 BLOCK = 128  # queries whose scores are held at once
-_SHORT = 512  # tokens of a row that the padded kernel, in float32, is faster for than blocks in bfloat16
+_SHORT = 1024  # tokens of a row whose weights are kept for the backward pass, where numbers have 16 bits
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class Layout:
     def padding(self) -> Padding | None:
         """The same for a CPU: how the documents are padded; None where they are better computed one after the other."""
         return padding_of(self.documents, self.device)
+
+    @cached_property
+    def even_padding(self) -> Padding | None:
+        """That for numbers of 16 bits."""
+        return padding_of(self.documents, self.device, EVEN)
 
     def _borders(self, lengths: Sequence[int]) -> Tensor:
         return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self.device)
@@ -122,21 +127,22 @@ def packed_attention(
     if q.is_cuda and q.dtype != torch.float32 and softcap is None:
         out = _flash(q, k, v, layout.lengths, scale, sliding_window)
     elif (padding := _padding(q, layout, sliding_window, softcap)) is not None:
-        out = PaddedAttention.apply(q, k, v, padding, scale)  # type: ignore[no-untyped-call]
+        kind = WeightedAttention if q.dtype.itemsize < 4 else PaddedAttention
+        out = kind.apply(q, k, v, padding, scale)  # type: ignore[no-untyped-call]
     else:
         out = _Attention.apply(q, k, v, layout.documents, scale, sliding_window, softcap)  # type: ignore[no-untyped-call]
     return out[None], None
 
 
 def _padding(q: Tensor, layout: Layout, window: int | None, softcap: float | None) -> Padding | None:
-    """How the documents are padded for torch's kernel, which is there on a CPU and knows neither windows nor caps, and is worth
-    it in float32; longer ones are faster in their own smaller type.
-    """
-    if q.is_cuda or softcap is not None or layout.padding is None:
+    """How the documents are padded on a CPU, where no window and no cap cuts anything off."""
+    if q.is_cuda or softcap is not None:
         return None
-    if q.dtype.itemsize < 4 and layout.padding.longest > _SHORT:
+    short = q.dtype.itemsize < 4
+    padding = layout.even_padding if short else layout.padding
+    if padding is None or (short and padding.longest > _SHORT):
         return None
-    return layout.padding if window is None or window >= layout.padding.longest else None
+    return padding if window is None or window >= padding.longest else None
 
 
 class _Attention(torch.autograd.Function):
