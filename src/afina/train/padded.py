@@ -25,6 +25,7 @@ _FEW = 32  # tokens shorter or less
 _WASTE = 1.5  # times the work that is needed, above which it is not worth it: the kernel is about twice as fast
 _CALL = 128**2  # scores that take as long as a call
 EVEN = 32  # tokens: lengths are multiples of it in 16 bits, for each other one is code that oneDNN has to make
+_EXACT = 512  # tokens of a document whose scores are float32, which costs twice the time
 _BLOCK = 128  # queries whose weights are made at once
 
 
@@ -154,8 +155,8 @@ class PaddedAttention(torch.autograd.Function):
 
 
 class WeightedAttention(torch.autograd.Function):
-    """The same in 16 bits by matrix products. The scores are float32; the weights, rounded, are kept for the backward pass: for
-    each query and head one for every key before it, 2 bytes each.
+    """The same in 16 bits by matrix products. The scores of all but long documents are float32; the weights, rounded, are kept
+    for the backward pass: for each query and head one for every key before it, 2 bytes each.
 
     P = softmax(mask(scale · Q Kᵀ))   O = P V        dV = Pᵀ dO   dS = P ∘ (dO Vᵀ − Σ)   dQ = scale · dS K   dK = scale · dSᵀ Q
     """
@@ -169,7 +170,8 @@ class WeightedAttention(torch.autograd.Function):
         kept = []
         for group in padding.groups:
             queries, keys, values = (_by_head(tensor, group, heads) for tensor in padded)
-            wide_queries, wide_keys = queries.to(wide) * scale, keys.to(wide)
+            of_scores = wide if (group.stop - group.start) // group.count <= _EXACT else q.dtype
+            wide_queries, wide_keys = queries.to(of_scores) * scale, keys.to(of_scores)
             out = torch.empty_like(queries)
             for start, stop in _blocks(group):
                 asking = slice(start * shared_by, stop * shared_by)
