@@ -48,6 +48,14 @@ def test_what_the_recipe_fixes_is_not_chosen() -> None:
     assert found.choices == {"micro_tokens": 128, "checkpointing": "full", "mlp_tile": None, "lanes": 1}
 
 
+def test_the_gradients_of_the_micro_batches_before_are_there_beside_the_next_one_s_activations() -> None:
+    setup, wishes = setup_of("llama", 2), Wishes(micro_tokens=128, checkpointing="none")
+    first = make_plan(setup, card(GIB), replace(ROWS, step=128), wishes).chosen
+    later = make_plan(setup, card(GIB), replace(ROWS, step=512), wishes).chosen
+    assert first.by_category.get("gradients", 0) < later.by_category["gradients"] == later.by_category["adapter"]
+    assert first.by_category["activations"] == later.by_category["activations"]
+
+
 def test_micro_batches_side_by_side_are_given_up_first_where_memory_is_short() -> None:
     setup = setup_of("llama", 2, "cpu")
     here = replace(card(GIB), kind="cpu", fixed={"program": 0})

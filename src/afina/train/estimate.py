@@ -4,7 +4,7 @@ Beside ``plan.py``: within a tenth for bases of 7 to 9 billion weights, and for 
 (``tests/train/test_estimate.py`` holds the two together). The base is taken for a decoder with a gated MLP.
 
     a layer's matrices   q, o: D · H·d    k, v: D · K·d    gate, up, down: D · I
-    kept of a token      7 D + 2 H·d + 2 K·d + 4 I numbers a layer, or D alone where layers are computed again
+    kept of a token      6 D + 2 H·d + 2 K·d + 4 I numbers a layer, or D alone where layers are computed again
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def estimate(decoder: Decoder, adapter: Adapter, train: Train, rows: Rows, kind:
     number = _number_bytes(train, kind)
     fast = _micro_batch(rows, most_tokens(kind, decoder.width) if train.micro_tokens == "auto" else train.micro_tokens)
     small = _micro_batch(rows, FEWEST_TOKENS[kind] if train.micro_tokens == "auto" else train.micro_tokens)
-    kept = 7 * decoder.width + 2 * decoder.heads + 2 * decoder.shared + 4 * decoder.inner  # numbers a token and layer
+    kept = 6 * decoder.width + 2 * decoder.heads + 2 * decoder.shared + 4 * decoder.inner  # numbers a token and layer
     needed = _weights(decoder, adapter, number) + fast * decoder.layers * kept * number
     stored = min(number, 2) if decoder.in_bfloat16 and adapter.method == "lora" else number
     least = _weights(decoder, adapter, stored) + small * (decoder.layers * decoder.width + kept) * number

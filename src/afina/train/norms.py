@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.nn import functional as F
 
-_AT_ONCE = 2**17  # numbers in float32 that a CPU works on at once: they stay in a core's own cache
+# Numbers in float32 that are worked on at once: on a CPU they stay in a core's own cache.
+_AT_ONCE = {"cpu": 2**17, "cuda": 2**22}
 
 
 def join_norms(model: nn.Module) -> None:
@@ -108,5 +109,6 @@ class _Norm(torch.autograd.Function):
 def _pieces(tensor: Tensor, width: int | None = None) -> tuple[Tensor, ...]:
     """``tensor`` (…, D) as rows, so many at once as are not too much of ``width`` numbers, or of D."""
     rows = tensor.reshape(-1, tensor.shape[-1])
-    pieces: tuple[Tensor, ...] = rows.split(max(1, _AT_ONCE // (width or rows.shape[1])))
+    numbers = _AT_ONCE.get(tensor.device.type, _AT_ONCE["cpu"])
+    pieces: tuple[Tensor, ...] = rows.split(max(1, numbers // (width or rows.shape[1])))
     return pieces

@@ -114,7 +114,8 @@ def make_plan(setup: Setup, target: Target, rows: Rows, wishes: Wishes) -> Plan:
         if way in tried:  # the data have no such large micro-batch
             continue
         tried.add(way)
-        rung = _rung(setup, target, way[0], micro_tokens, saving, ladder[0] if ladder else None, lanes)
+        adds_up = rows.step > way[0].tokens
+        rung = _rung(setup, target, way[0], micro_tokens, saving, ladder[0] if ladder else None, lanes, adds_up=adds_up)
         ladder.append(rung)
         if rung.fits:
             break
@@ -198,9 +199,18 @@ def _batch(rows: Rows, micro_tokens: int, lanes: int) -> Batch:
 
 
 def _rung(
-    setup: Setup, target: Target, batch: Batch, micro_tokens: int, saving: Saving, fastest: Rung | None, lanes: int = 1
+    setup: Setup,
+    target: Target,
+    batch: Batch,
+    micro_tokens: int,
+    saving: Saving,
+    fastest: Rung | None,
+    lanes: int = 1,
+    *,
+    adds_up: bool = False,
 ) -> Rung:
-    dry = side_by_side(dry_run(setup, batch, saving, look=False), lanes)
+    """``adds_up``: a step has more micro-batches than this one."""
+    dry = side_by_side(dry_run(setup, batch, saving, look=False), lanes, adds_up=adds_up)
     worst = dry.worst
     by_category = {name: size for name, size in worst.by_category.items() if size and name != RAM}
     by_category |= {"allocator": round(allocator_share(target.kind, saving, lanes) * worst.peak), **target.fixed}
@@ -217,9 +227,11 @@ def allocator_share(kind: Kind, saving: Saving, lanes: int) -> float:
     return _AGAIN_KEEPS if kind == "cpu" and saving.checkpointing == "full" else ALLOCATOR[kind]
 
 
-def side_by_side(dry: Dry, lanes: int) -> Dry:
-    """What ``lanes`` micro-batches at once come to, each at its peak with gradients of its own, which are added to the step's."""
-    if lanes == 1:
+def side_by_side(dry: Dry, lanes: int, *, adds_up: bool = False) -> Dry:
+    """What ``lanes`` micro-batches at once come to, each at its peak with gradients of its own, which are added to the step's.
+    One alone has the step's too where it is not the first: ``adds_up``.
+    """
+    if lanes == 1 and not adds_up:
         return dry
     gradients = max(part.by_category.get("gradients", 0) for part in dry.parts.values())
 
@@ -227,7 +239,7 @@ def side_by_side(dry: Dry, lanes: int) -> Dry:
         if not any(part.by_category.get(name) for name in _OF_EACH_LANE):
             return part
         found = {name: size * (lanes if name in _OF_EACH_LANE else 1) for name, size in part.by_category.items()}
-        found["gradients"] = (lanes + 1) * gradients
+        found["gradients"] = gradients if lanes == 1 else (lanes + 1) * gradients
         return Part(sum(found.values()), found, part.ram)
 
     return replace(dry, parts={name: together(part) for name, part in dry.parts.items()})
