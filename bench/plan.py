@@ -54,6 +54,7 @@ from afina.train.gradient import Gradient  # noqa: E402
 from afina.train.lanes import Lanes  # noqa: E402
 from afina.train.last_layer import prune_last_layer  # noqa: E402
 from afina.train.noise import EmbeddingNoise  # noqa: E402
+from afina.train.norms import join_norms  # noqa: E402
 from afina.train.optimize import build_optimizer, build_scaler  # noqa: E402
 from afina.train.plan import allocator_share, mlp_tile, side_by_side  # noqa: E402
 from afina.train.repeatable import repeatable  # noqa: E402
@@ -209,6 +210,7 @@ def train_three_steps(case: Case) -> None:
         parameters = trained_parameters(model)
     for parameter in parameters.values():
         parameter.requires_grad_(True)
+    join_norms(model)
     prune_last_layer(decoder_layers(model)[-1])
     apply_saving(model, Saving(case.checkpointing))
     settings = Train(learning_rate=1e-3)
@@ -291,6 +293,7 @@ def steps_on_gpu(model: PreTrainedModel, case: GpuCase) -> dict[str, Any]:
     parameters = list(trained_parameters(model).values())
     for parameter in parameters:
         parameter.requires_grad_(True)
+    join_norms(model)
     hook = prune_last_layer(decoder_layers(model)[-1])
     apply_saving(model.train(), case.saving)
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)

@@ -83,10 +83,13 @@ class _Norm(torch.autograd.Function):
         if not isinstance(x, FakeTensor):
             weights = weight.to(wide) + added
             for part, root, out in zip(_pieces(x), _pieces(roots, x.shape[-1]), _pieces(y), strict=True):
-                values = part.to(wide, copy=True)
+                values = part.to(wide)
                 squares = torch.linalg.vector_norm(values, dim=1, keepdim=True).square_()
                 torch.rsqrt(squares.div_(x.shape[-1]).add_(epsilon), out=root)
-                out.copy_(values.mul_(root).mul_(weights))
+                if x.dtype == wide:
+                    torch.mul(values, root, out=out).mul_(weights)
+                else:
+                    out.copy_(values.mul_(root).mul_(weights))
         ctx.save_for_backward(x, weight, roots)
         return y
 
@@ -99,11 +102,17 @@ class _Norm(torch.autograd.Function):
             weights = weight.to(ctx.wide) + ctx.added
             pieces = zip(_pieces(x), _pieces(dy), _pieces(roots, x.shape[-1]), _pieces(dx), strict=True)
             for part, slope, root, out in pieces:
-                values = part.to(ctx.wide, copy=True).mul_(root)  # x̂
-                slopes = slope.to(ctx.wide, copy=True).mul_(weights)
+                values, slopes = _product(part, root, ctx.wide), _product(slope, weights, ctx.wide)  # x̂, w dy
                 along = (slopes * values).sum(1, keepdim=True).div_(-x.shape[-1])
-                out.copy_(slopes.addcmul_(values, along).mul_(root))
+                if x.dtype == ctx.wide:
+                    torch.mul(slopes.addcmul_(values, along), root, out=out)
+                else:
+                    out.copy_(slopes.addcmul_(values, along).mul_(root))
         return dx, None, None, None
+
+
+def _product(part: Tensor, factor: Tensor, wide: torch.dtype) -> Tensor:
+    return part * factor if part.dtype == wide else part.to(wide).mul_(factor)
 
 
 def _pieces(tensor: Tensor, width: int | None = None) -> tuple[Tensor, ...]:
