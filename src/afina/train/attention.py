@@ -26,9 +26,8 @@ from afina.train.padded import EVEN, PaddedAttention, Padding, WeightedAttention
 
 NAME = "afina_packed"
 BLOCK = 128  # queries whose scores are held at once
-_SHORT = (
-    1024  # tokens of a row whose weights are kept for the backward pass, where numbers have 16 bits: 9 MB a layer for 9 heads
-)
+# Tokens of a row whose weights are kept for the backward pass, where numbers have 16 bits: 9 MB a layer for 9 heads.
+_SHORT = 1024
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,8 @@ def choose_compiling(
     if setting != "auto":
         return Compiling(setting, _("as the recipe says"))
     if device.type == "cuda":
-        return Compiling(
-            False, _("on a GPU no gain was measured")
-        )  # with NF4 on an H200, see the profile in bench/results/train-8b-2048.json
+        # with NF4 on an H200, see the profile in bench/results/train-8b-2048.json
+        return Compiling(False, _("on a GPU no gain was measured"))
     if missing is not None:
         return Compiling(False, missing)
     if lanes > 1:
